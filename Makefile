@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# For BSD make and GNU make alike.  Cargo does the work: CARGO_TARGET_DIR and
+# cargo's other variables hold here too.
+
+#: make               the library, as bhyve links it
+#: make demo          a Linux guest on the device, from nothing
+#: make test          everything that has to hold; each step also by itself:
+#:                      fmt-check clippy man-check makefile-check unit
+#:                      model glue c-abi freebsd-clippy freebsd
+#:                      freebsd-tests benches guest-tests flush-mutants
+#: make bench         the figures, beside the limits of this machine
+#: make install       library, header, glue and manual (PREFIX, DESTDIR)
+#: make header        writes include/bhyve_nvme.h anew
+#: make fmt           formats the code
+#: make lint          fmt-check, clippy and man-check
+#: make guests        fetches QEMU and the guest that demo and tests boot
+#: make freebsd       a FreeBSD executable of library and glue (FREEBSD_CC)
+#: make freebsd-tests the tests as FreeBSD programs, in target/freebsd-tests
+#: make clean         removes what was built and fetched
+
+PREFIX?=	/usr/local
+DESTDIR?=
+
+# What "make test" runs, the quick and the likely to fail first.
+TESTS=	fmt-check clippy man-check makefile-check unit model glue \
+	c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
+	flush-mutants
+
+.PHONY: all help demo test bench install clean fmt lint header guests \
+	fmt-check clippy man-check makefile-check unit model glue \
+	c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
+	flush-mutants
+
+all:
+	cargo build --release
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+demo:
+	cargo run --release -p devhost -- demo
+
+test:
+	@MAKE='${MAKE}' sh scripts/run-steps.sh ${TESTS}
+
+bench:
+	cargo bench --workspace
+
+install: all
+	@DESTDIR='${DESTDIR}' PREFIX='${PREFIX}' sh scripts/install.sh
+
+clean:
+	cargo clean
+
+fmt:
+	cargo fmt --all
+
+lint: fmt-check clippy man-check
+
+header:
+	BHYVE_NVME_UPDATE_HEADER=1 cargo test --workspace --test header
+
+guests:
+	cargo run -q -p fetch -- qemu guest
+
+# The steps of "make test", each also by itself.
+
+fmt-check:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+man-check:
+	sh scripts/man-check.sh
+
+makefile-check:
+	sh tests/makefile.sh
+
+unit:
+	cargo test --workspace
+
+model:
+	sh tests/model.sh
+
+glue:
+	sh tests/glue_compile.sh
+
+c-abi:
+	sh tests/c_abi/run.sh
+
+freebsd-clippy:
+	sh tests/freebsd/clippy.sh
+
+freebsd:
+	sh tests/freebsd/link.sh
+
+freebsd-tests:
+	sh tests/freebsd/build.sh
+
+benches:
+	cargo test --workspace --bench '*'
+
+guest-tests:
+	cargo test --workspace --test guest
+
+flush-mutants:
+	sh tests/flush_mutants.sh

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! Moving data, whatever the system makes of it: short transfers, too many
+//! segments, segments it refuses, a store that ends early.
+
+use std::sync::atomic::Ordering;
+
+use super::bounce::{BUFFER, Cursor};
+use super::store::File;
+use crate::backend::Error;
+use crate::backend::sys::{Calls, Errno, Kind, MAX_SEGMENTS, Policy, Way, error, retry};
+use crate::memory::{Segment, total_len};
+
+/// Why a transfer stopped.
+enum Stop {
+    /// A call failed.
+    Failed(Errno),
+    /// A call did nothing, and said that it was well.
+    Ended,
+}
+
+impl<C: Calls, P: Policy> File<C, P> {
+    /// Reads or writes all of `segments`, or says why not.
+    pub(super) fn transfer(
+        &self,
+        way: Way,
+        offset: u64,
+        segments: &[Segment],
+    ) -> Result<(), Error> {
+        let len = total_len(segments);
+        // Before any call: a write past the end would make a file grow.
+        let end = offset.checked_add(len).ok_or(Error::OutOfRange)?;
+        if end > self.size.load(Ordering::Relaxed) {
+            return Err(Error::OutOfRange);
+        }
+        if self.kind == Kind::Device && !(offset | len).is_multiple_of(u64::from(self.unit)) {
+            return Err(Error::Invalid);
+        }
+        let done = if P::takes(self.kind, self.unit, segments) {
+            match self.straight(way, offset, segments) {
+                // O_DIRECT on Linux wants aligned memory.
+                Err(Stop::Failed(Errno(libc::EINVAL))) if self.direct => {
+                    self.bounced(way, offset, segments)
+                }
+                done => done,
+            }
+        } else {
+            self.bounced(way, offset, segments)
+        };
+        done.map_err(|stop| self.meaning(way, end, &stop))
+    }
+
+    /// Hands the segments to the system as they are. Each turn moves at least
+    /// one byte or ends.
+    fn straight(&self, way: Way, mut offset: u64, segments: &[Segment]) -> Result<(), Stop> {
+        let mut cursor = Cursor::new(segments);
+        cursor.advance(0);
+        while !cursor.is_at_end() {
+            // Only after a short transfer is the list a copy. It is all that is
+            // left: to send the begun segment alone could tear a sector that
+            // the guest may take to be written as a whole.
+            let copy;
+            let list = match cursor.ahead() {
+                Some(list) => list,
+                None => {
+                    copy = cursor.remaining();
+                    &copy
+                }
+            };
+            let list = list.get(..MAX_SEGMENTS).unwrap_or(list);
+            let moved = retry(|| match way {
+                Way::Read => self.calls.preadv(&self.file, offset, list),
+                Way::Write | Way::Flush => self.calls.pwritev(&self.file, offset, list),
+            })
+            .map_err(Stop::Failed)?;
+            if moved == 0 {
+                return Err(Stop::Ended);
+            }
+            offset = offset.saturating_add(moved as u64);
+            cursor.advance(moved);
+        }
+        Ok(())
+    }
+
+    /// Sends the data through a buffer, as much at a time as it holds.
+    fn bounced(&self, way: Way, mut offset: u64, segments: &[Segment]) -> Result<(), Stop> {
+        let buffer = self.pool.take().ok_or(Stop::Failed(Errno(libc::ENOMEM)))?;
+        let mut cursor = Cursor::new(segments);
+        let mut left = total_len(segments);
+        while left > 0 {
+            let part = buffer.first(usize::try_from(left).map_or(BUFFER, |n| n.min(BUFFER)));
+            match way {
+                Way::Read => {
+                    self.straight(way, offset, &[part])?;
+                    cursor.scatter(&part);
+                }
+                Way::Write | Way::Flush => {
+                    cursor.gather(&part);
+                    self.straight(way, offset, &[part])?;
+                }
+            }
+            offset = offset.saturating_add(part.len() as u64);
+            left = left.saturating_sub(part.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// What it means that a transfer that should have reached `end` stopped.
+    #[cold]
+    fn meaning(&self, way: Way, end: u64, stop: &Stop) -> Error {
+        let error = match stop {
+            Stop::Failed(errno) => error(way, *errno),
+            Stop::Ended if way == Way::Read => Error::OutOfRange,
+            Stop::Ended => Error::Io,
+        };
+        // A store that has become smaller says so in many ways: by doing
+        // nothing, with EIO (FreeBSD's devices) or ENOSPC (Linux's).
+        let shrunk = matches!(stop, Stop::Ended) || self.kind == Kind::Device;
+        if shrunk && matches!(self.refresh(), Ok(size) if end > size) {
+            return Error::OutOfRange;
+        }
+        error
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! Where a disk's blocks live. A leaf: it knows nothing of NVMe.
+
+use crate::memory::Segment;
+
+pub mod file;
+pub mod ram;
+pub mod sys;
+
+/// What a store is like. All sizes are in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size of the store.
+    pub size: u64,
+    /// The smallest unit the store reads and writes; a power of two.
+    pub sector_size: u32,
+    /// The unit the store handles without read-modify-write; a power of two,
+    /// at least `sector_size`.
+    pub physical_sector_size: u32,
+    /// Writes are refused with [`Error::ReadOnly`].
+    pub read_only: bool,
+    /// A completed write may be lost at a power cut until the next flush.
+    pub volatile_cache: bool,
+}
+
+/// Why the store did not do what was asked. Data of a failed read is
+/// undefined; a failed write may have been done in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The medium failed, or anything else that has no better name (EIO).
+    Io,
+    /// No space left for the write (ENOSPC, EDQUOT, EFBIG).
+    NoSpace,
+    /// The store is read-only (EROFS, EBADF on a read-only descriptor).
+    ReadOnly,
+    /// The range is not, or no longer, inside the store: a read came back
+    /// short, or the device says that it ends before.
+    OutOfRange,
+    /// The store cannot do this at this size or alignment (EINVAL).
+    Invalid,
+    /// The memory of a segment is not accessible (EFAULT).
+    Memory,
+}
+
+/// A store of blocks. Every method may be called from many threads at once,
+/// and each call returns only when the store has done, or refused, the work.
+///
+/// `offset` is in bytes; the lengths of `segments` add up to the transfer.
+pub trait Backend: Send + Sync {
+    /// What the store is like now.
+    fn geometry(&self) -> Geometry;
+
+    /// Fills `segments` from `offset` on, completely or not at all
+    /// ([`Error::OutOfRange`] where the store ends before).
+    fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error>;
+
+    /// Writes `segments` at `offset`. With `durable`, returns only when the
+    /// data (as after [`Backend::flush`]) is on stable storage.
+    fn write(&self, offset: u64, segments: &[Segment], durable: bool) -> Result<(), Error>;
+
+    /// Returns when every write that completed before the call is on stable
+    /// storage.
+    fn flush(&self) -> Result<(), Error>;
+
+    /// Whether reads and writes run at memory speed and never wait, so that a
+    /// vCPU's thread may run them itself.
+    fn never_waits(&self) -> bool;
+}

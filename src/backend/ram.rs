@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A disk in memory, gone with the process.
+
+use std::io;
+
+use super::{Backend, Error, Geometry};
+use crate::memory::{Region, Segment, total_len};
+
+/// A store in memory. It takes any offset and length within its size.
+pub struct Ram {
+    region: Region,
+}
+
+impl Ram {
+    /// A store of `bytes` bytes, all zero. The host's memory is taken as the
+    /// store is written.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`] for no bytes, and
+    /// [`io::ErrorKind::OutOfMemory`] where the host cannot give as many.
+    pub fn new(bytes: u64) -> io::Result<Ram> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let region = usize::try_from(bytes).ok().and_then(Region::zeroed);
+        Ok(Ram { region: region.ok_or(io::ErrorKind::OutOfMemory)? })
+    }
+
+    /// The part of the store that a transfer touches.
+    fn part(&self, offset: u64, segments: &[Segment]) -> Result<Segment, Error> {
+        let offset = usize::try_from(offset).map_err(|_| Error::OutOfRange)?;
+        let len = usize::try_from(total_len(segments)).map_err(|_| Error::OutOfRange)?;
+        self.region.segment().slice(offset, len).ok_or(Error::OutOfRange)
+    }
+}
+
+impl Backend for Ram {
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            size: self.region.segment().len() as u64,
+            sector_size: 512,
+            physical_sector_size: 512,
+            read_only: false,
+            volatile_cache: false,
+        }
+    }
+
+    fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
+        let part = self.part(offset, segments)?;
+        let mut at = 0;
+        for segment in segments {
+            let from = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
+            segment.copy_from(&from).ok_or(Error::OutOfRange)?;
+            at += segment.len();
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, segments: &[Segment], _durable: bool) -> Result<(), Error> {
+        let part = self.part(offset, segments)?;
+        let mut at = 0;
+        for segment in segments {
+            let to = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
+            to.copy_from(segment).ok_or(Error::OutOfRange)?;
+            at += segment.len();
+        }
+        Ok(())
+    }
+
+    /// There is no storage more stable than this memory to bring data to.
+    fn flush(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn never_waits(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(region: &Region, from: usize, len: usize, value: u8) -> Segment {
+        let segment = region.segment().slice(from, len).unwrap();
+        segment.write(&vec![value; len]).unwrap();
+        segment
+    }
+
+    fn contents(segment: &Segment) -> Vec<u8> {
+        let mut bytes = vec![0; segment.len()];
+        segment.read(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn scattered_data_comes_back() {
+        let ram = Ram::new(1 << 20).unwrap();
+        let guest = Region::zeroed(1 << 16).unwrap();
+        let list =
+            [filled(&guest, 0, 100, 1), filled(&guest, 4096, 0, 0), filled(&guest, 8192, 412, 2)];
+        ram.write(512, &list, true).unwrap();
+        ram.flush().unwrap();
+
+        let back = guest.segment().slice(20000, 1024).unwrap();
+        back.write(&[9; 1024]).unwrap();
+        ram.read(0, &[back.slice(512, 512).unwrap(), back.slice(0, 512).unwrap()]).unwrap();
+        let expected: Vec<u8> = [&[1; 100][..], &[2; 412], &[0; 512]].concat();
+        assert_eq!(contents(&back), expected);
+    }
+
+    #[test]
+    fn nothing_outside_is_touched() {
+        let ram = Ram::new(4096).unwrap();
+        let guest = Region::zeroed(8192).unwrap();
+        let sector = filled(&guest, 0, 512, 5);
+        ram.write(3584, &[sector], false).unwrap();
+        for offset in [3585, 4096, 4097, u64::MAX - 511, u64::MAX] {
+            assert_eq!(ram.write(offset, &[sector], false), Err(Error::OutOfRange), "{offset}");
+            assert_eq!(ram.read(offset, &[sector]), Err(Error::OutOfRange), "{offset}");
+        }
+        assert_eq!(ram.read(0, &[sector; 9]), Err(Error::OutOfRange));
+        assert_eq!(contents(&sector), [5; 512]);
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        assert_eq!(Ram::new(0).err().unwrap().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(Ram::new(u64::MAX).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(Ram::new(1 << 62).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+    }
+}

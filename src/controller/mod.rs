@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! The controller: registers, the enable, reset and shutdown machine, and the
+//! admin commands.
+//!
+//! * [`registers`]: BAR0 as vCPUs see it.
+//! * [`thread`]: the controller thread and its machine.
+//! * [`admin`]: the admin queue; a file per family of commands beside it.
+//! * [`shared`]: what the threads share.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
+mod admin;
+mod events;
+mod features;
+mod identify;
+mod logs;
+mod queues;
+mod registers;
+mod settings;
+mod shared;
+mod thread;
+
+pub use settings::{Identity, Settings};
+
+use crate::backend::Backend;
+use crate::engine::{Engine, Fault, Limits, MAX_WORKERS, Mail, Mailbox};
+use crate::host::Host;
+use crate::nvm::Nvm;
+use crate::queue::Interrupts;
+use crate::wire::register::{BAR_SIZE, ControllerStatus, offset};
+use registers::{Edges, Registers};
+use shared::Shared;
+use std::io;
+use std::sync::Arc;
+use thread::ControllerThread;
+
+/// The most I/O queue pairs a controller can have.
+pub const MAX_QUEUE_PAIRS: u16 = 64;
+
+/// The most commands a controller can have in its backend at once.
+pub const MAX_IO_SLOTS: u16 = MAX_WORKERS;
+
+/// What a controller has done so far, for tests and benchmarks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Read and Write commands that succeeded.
+    pub commands: u64,
+    /// Interrupts handed to the host.
+    pub interrupts: u64,
+    /// The most commands that were in the backend at once.
+    pub peak_in_backend: u32,
+    /// Worker threads made.
+    pub workers: u32,
+}
+
+/// One NVMe controller with its threads.
+///
+/// Dropping it ends its threads as soon as they are idle; nothing is flushed
+/// by that, and nothing needs to be: a hypervisor may exit at any time.
+pub struct Controller {
+    shared: Arc<Shared>,
+}
+
+impl Controller {
+    /// Makes a controller for `backend`, whose size becomes the namespace's.
+    ///
+    /// # Errors
+    /// When a setting is out of its range, or a thread cannot be made.
+    pub fn new(
+        settings: Settings,
+        host: Arc<dyn Host>,
+        backend: Arc<dyn Backend>,
+    ) -> io::Result<Controller> {
+        let invalid = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        if !(1..=MAX_QUEUE_PAIRS).contains(&settings.queue_pairs) {
+            return invalid("queue_pairs must be from 1 to 64");
+        }
+        if !(2..=65536).contains(&settings.queue_entries) {
+            return invalid("queue_entries must be from 2 to 65536");
+        }
+        if !(1..=MAX_IO_SLOTS).contains(&settings.io_slots) {
+            return invalid("io_slots must be from 1 to 256");
+        }
+        if !matches!(settings.block_size, 512 | 4096 | 8192) {
+            return invalid("block_size must be 512, 4096 or 8192");
+        }
+        let limits = Limits {
+            queue_pairs: settings.queue_pairs,
+            slots: settings.io_slots,
+            inline: settings.inline || backend.never_waits(),
+        };
+        let fault = Arc::new(Fault::new(&settings.name));
+        let mailbox = Arc::new(Mailbox::new());
+        let vectors = settings.queue_pairs.saturating_add(1);
+        let reports = mailbox.clone();
+        let nvm = Nvm::new(
+            host.clone(),
+            backend,
+            settings.block_size.trailing_zeros(),
+            usize::from(vectors),
+            Box::new(move || reports.post(Mail::REPORTS)),
+        );
+        let interrupts = Interrupts::new(host.clone(), vectors);
+        let registers = Registers::new(settings.queue_entries, fault.clone());
+        let engine = Engine::new(limits, nvm, interrupts, mailbox, fault);
+        let shared = Arc::new(Shared::new(settings, registers, engine, host));
+        let thread = ControllerThread::new(shared.clone());
+        let guard = shared.engine.fault.clone();
+        std::thread::Builder::new().name(format!("nvme-{}", shared.settings.name)).spawn(
+            move || {
+                guard.guard("controller", || thread.run());
+            },
+        )?;
+        Ok(Controller { shared })
+    }
+
+    /// MSI-X vectors of the controller: one per I/O queue pair and one for the
+    /// admin queue.
+    pub fn vectors(settings: &Settings) -> u16 {
+        settings.queue_pairs.saturating_add(1)
+    }
+
+    /// A vCPU's write of `size` bytes (1, 2, 4 or 8) at `at` in BAR0. Never
+    /// waits. What is not one aligned 32-bit or 64-bit access inside the BAR
+    /// is dropped.
+    pub fn write(&self, at: u64, size: usize, value: u64) {
+        let fault = &self.shared.engine.fault;
+        fault.guard("vCPU", || match size {
+            4 => self.write32(at, (value & 0xffff_ffff) as u32),
+            8 => {
+                self.write32(at, (value & 0xffff_ffff) as u32);
+                self.write32(at.wrapping_add(4), (value >> 32) as u32);
+            }
+            _ => {}
+        });
+    }
+
+    fn write32(&self, at: u64, value: u32) {
+        if at & 3 != 0 || at >= BAR_SIZE {
+            return;
+        }
+        match at.checked_sub(offset::DOORBELLS) {
+            None => {
+                if self.shared.registers.write(at, value) {
+                    self.shared.engine.mailbox.post(Mail::REGISTERS);
+                }
+            }
+            Some(doorbell) => self.ring(doorbell, value),
+        }
+    }
+
+    /// Doorbells come in pairs, four bytes each: tail of the submission queue,
+    /// head of the completion queue.
+    fn ring(&self, at: u64, value: u32) {
+        let Ok(queue) = u16::try_from(at / 8) else { return };
+        let engine = &self.shared.engine;
+        let rung = if at & 4 == 0 {
+            engine.ring_submission(queue, value)
+        } else {
+            engine.ring_completion(queue, value)
+        };
+        if let Err(error) = rung {
+            self.shared.report_doorbell(queue, error);
+        }
+    }
+
+    /// A vCPU's read of `size` bytes (1, 2, 4 or 8) at `at` in BAR0. Never
+    /// waits. Reserved registers and doorbells read as zero.
+    pub fn read(&self, at: u64, size: usize) -> u64 {
+        let fault = &self.shared.engine.fault;
+        fault.guard("vCPU", || self.shared.registers.read(at, size)).unwrap_or(0)
+    }
+
+    /// Carries out a vCPU's `change` of the MSI-X table or capability, and
+    /// raises the interrupts that it unmasks.
+    pub fn change_interrupts<R>(&self, change: impl FnOnce() -> R) -> Option<R> {
+        let fault = &self.shared.engine.fault;
+        fault.guard("vCPU", || self.shared.engine.interrupts.change(change))
+    }
+
+    /// A guest's write to the MSI-X table in BAR4.
+    pub fn write_msix_table(&self, at: u64, size: usize, value: u64) {
+        self.change_interrupts(|| self.shared.host.msix_table_write(at, size, value));
+    }
+
+    /// A guest's read of the MSI-X table in BAR4.
+    pub fn read_msix_table(&self, at: u64, size: usize) -> u64 {
+        let fault = &self.shared.engine.fault;
+        fault.guard("vCPU", || self.shared.host.msix_table_read(at, size)).unwrap_or(u64::MAX)
+    }
+
+    /// A function level reset. Returns at once; [`Controller::is_quiescent`]
+    /// says when it is done.
+    pub fn reset_function(&self) {
+        let fault = &self.shared.engine.fault;
+        fault.guard("vCPU", || {
+            self.shared.registers.reset_function();
+            self.shared.engine.mailbox.post(Mail::REGISTERS);
+        });
+    }
+
+    /// Whether the controller is disabled and nothing of it can reach guest
+    /// memory.
+    pub fn is_quiescent(&self) -> bool {
+        !self.shared.registers.has_edge(Edges::DISABLED)
+            && !self.shared.registers.configuration().enabled()
+            && !self.shared.registers.status().contains(ControllerStatus::READY)
+    }
+
+    /// Whether a thread of the controller has panicked. It then reports
+    /// CSTS.CFS for good.
+    pub fn has_failed(&self) -> bool {
+        self.shared.engine.fault.tripped()
+    }
+
+    /// Counters since the start.
+    pub fn statistics(&self) -> Statistics {
+        let engine = &self.shared.engine;
+        let totals = engine.executor().totals();
+        Statistics {
+            commands: totals.reads.wrapping_add(totals.writes),
+            interrupts: engine.interrupts.raised(),
+            peak_in_backend: engine.peak_in_backend(),
+            workers: engine.workers(),
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.shared.engine.stop();
+        self.shared.engine.mailbox.post(Mail::STOP);
+    }
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! The controller thread: sole owner of the controller's state, and of the
+//! machine that enables, resets and shuts it down (sections 3.1.5, 7.3, 7.6).
+//!
+//! ```text
+//!            EN 1, settings good                 EN 0, or function reset
+//! Disabled ----------------------> Ready ------------------------------+
+//!    ^  |                                                              v
+//!    |  | EN 1, settings bad                                        Resetting
+//!    |  +-------------------> Disabled with CFS ---EN 0-------------->  |
+//!    +------------------------------- nothing in flight ----------------+
+//! ```
+//!
+//! RDY falls at the end of Resetting, when nothing of the old life can reach
+//! guest memory any more. If an I/O never returns, RDY stays 1 and the guest
+//! gives the disk up by its own time-out.
+
+use super::events::Events;
+use super::features::Values;
+use super::logs::ErrorLog;
+use super::queues::{Deletion, QueueTable};
+use super::registers::{AdminQueues, Edges};
+use super::shared::{FlushFor, JobDone, Shared};
+use crate::data_pointer::Segments;
+use crate::engine::{Engine, Mail};
+use crate::queue::{
+    CompletionParameters, CompletionQueue, DoorbellError, SubmissionParameters, SubmissionQueue,
+};
+use crate::wire::event::Event;
+use crate::wire::register::ControllerStatus;
+use crate::wire::status::Status;
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Disabled,
+    Ready,
+    Resetting,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    None,
+    /// The I/O queues are closed; what was fetched from them still runs.
+    Draining,
+    /// The store is being flushed.
+    Flushing,
+    Complete,
+}
+
+pub(super) struct ControllerThread {
+    pub(super) shared: Arc<Shared>,
+    stage: Stage,
+    shutdown: Shutdown,
+    /// Counts resets, so that a job of an earlier life is known as such.
+    life: u64,
+    pub(super) features: Values,
+    pub(super) events: Events,
+    pub(super) errors: ErrorLog,
+    pub(super) queues: QueueTable,
+    pub(super) deletions: Vec<Deletion>,
+    pub(super) segments: Segments,
+    pub(super) started: Instant,
+    /// Lines that the guest may still cause in the log, in this life.
+    complaints_left: u32,
+}
+
+/// See [`ControllerThread::complain`].
+const COMPLAINTS: u32 = 4;
+
+impl ControllerThread {
+    pub(super) fn new(shared: Arc<Shared>) -> ControllerThread {
+        let queues = QueueTable::new(shared.settings.queue_pairs);
+        let mut thread = ControllerThread {
+            shared,
+            stage: Stage::Disabled,
+            shutdown: Shutdown::None,
+            life: 0,
+            features: Values::new(),
+            events: Events::default(),
+            errors: ErrorLog::default(),
+            queues,
+            deletions: Vec::new(),
+            segments: Segments::default(),
+            started: Instant::now(),
+            complaints_left: COMPLAINTS,
+        };
+        thread.reset_features();
+        thread
+    }
+
+    /// Runs until the controller is torn down.
+    pub(super) fn run(mut self) {
+        crate::engine::block_all_signals();
+        self.shared.engine.mailbox.attach();
+        loop {
+            let mail = self.shared.engine.mailbox.wait();
+            if mail.contains(Mail::STOP) {
+                return;
+            }
+            if mail.contains(Mail::GROW) {
+                self.shared.grow();
+            }
+            self.step();
+        }
+    }
+
+    /// Goes as far as can be gone now. Whatever is missing posts mail when it
+    /// comes.
+    fn step(&mut self) {
+        if self.shared.registers.take_edge(Edges::DISABLED) {
+            self.begin_reset();
+        }
+        if self.stage == Stage::Resetting && self.is_quiescent() {
+            self.finish_reset();
+        }
+        if self.stage == Stage::Disabled && self.can_enable() {
+            self.enable();
+        }
+        self.collect_reports();
+        if self.stage != Stage::Resetting && self.shared.registers.take_edge(Edges::SHUTDOWN) {
+            self.begin_shutdown();
+        }
+        self.advance_shutdown();
+        self.finish_jobs();
+        if self.stage == Stage::Ready {
+            self.finish_deletions();
+            self.events.deliver(&self.shared.engine);
+            self.serve_admin_queue();
+        }
+    }
+
+    fn can_enable(&self) -> bool {
+        self.shared.registers.configuration().enabled()
+            && !self.shared.registers.status().contains(ControllerStatus::FATAL)
+    }
+
+    fn enable(&mut self) {
+        if let Err(reason) = self.open_admin_queues() {
+            self.complain(&format!("cannot be enabled: {reason}"));
+            let status = self.shared.registers.status();
+            self.shared.registers.set_status(status | ControllerStatus::FATAL);
+            return;
+        }
+        self.stage = Stage::Ready;
+        // A shutdown that was asked for while disabled is over.
+        self.shutdown = Shutdown::None;
+        // A guest that has disabled it meanwhile is not shown RDY at all: the
+        // reset comes next, and until then nothing is fetched.
+        if !self.shared.registers.has_edge(Edges::DISABLED) {
+            self.shared.registers.set_status(ControllerStatus::READY);
+        }
+    }
+
+    fn open_admin_queues(&mut self) -> Result<(), String> {
+        let shared = &self.shared;
+        let configuration = shared.registers.configuration();
+        if configuration.command_set() != 0 {
+            return Err(format!("CC.CSS is {}, not 0", configuration.command_set()));
+        }
+        if configuration.page_size() != 0 {
+            return Err(format!("CC.MPS is {}, not 0", configuration.page_size()));
+        }
+        if configuration.arbitration() != 0 {
+            return Err(format!("CC.AMS is {}, not 0", configuration.arbitration()));
+        }
+        let AdminQueues { attributes, sq: sq_address, cq: cq_address } =
+            shared.registers.admin_queues();
+        let sq_size = u32::from(attributes.sq_size_z()).saturating_add(1);
+        let cq_size = u32::from(attributes.cq_size_z()).saturating_add(1);
+        if sq_size < 2 || cq_size < 2 {
+            return Err(format!("AQA is {:#x}: a queue has less than 2 entries", attributes.0));
+        }
+        let sq_memory = shared
+            .host
+            .map(sq_address, SubmissionQueue::bytes(sq_size))
+            .ok_or_else(|| format!("ASQ {sq_address:#x} is not memory"))?;
+        let cq_memory = shared
+            .host
+            .map(cq_address, CompletionQueue::bytes(cq_size))
+            .ok_or_else(|| format!("ACQ {cq_address:#x} is not memory"))?;
+        let (Some(sq), Some(cq)) = (shared.engine.sq(0), shared.engine.cq(0)) else {
+            return Err("there is no admin queue".to_owned());
+        };
+        cq.open(cq_memory, CompletionParameters { size: cq_size, vector: Some(0) });
+        sq.open(sq_memory, SubmissionParameters { size: sq_size, cq_id: 0 });
+        Ok(())
+    }
+
+    /// Nothing more is fetched, and nothing more is posted.
+    fn begin_reset(&mut self) {
+        // A shutdown asked for before is over with the old life.
+        self.shared.registers.take_edge(Edges::SHUTDOWN);
+        for (_, sq) in self.shared.engine.submission_queues() {
+            sq.close();
+        }
+        for (_, cq) in self.shared.engine.completion_queues() {
+            cq.close();
+        }
+        self.stage = Stage::Resetting;
+    }
+
+    fn is_quiescent(&self) -> bool {
+        self.shared.engine.submission_queues().all(|(_, sq)| sq.is_idle())
+    }
+
+    /// All state returns to what it was at the start, but for what outlives a
+    /// reset. Every field is named, so that a new one cannot be forgotten.
+    fn finish_reset(&mut self) {
+        let ControllerThread {
+            shared,
+            stage,
+            shutdown,
+            life,
+            features: _, // by reset_features
+            events,
+            errors: _, // lasts
+            queues,
+            deletions,
+            segments: _, // filled anew by every use
+            started: _,  // lasts
+            complaints_left,
+        } = self;
+        *stage = Stage::Disabled;
+        *shutdown = Shutdown::None;
+        *life = life.wrapping_add(1);
+        events.reset();
+        queues.clear();
+        deletions.clear();
+        *complaints_left = COMPLAINTS;
+        shared.engine.interrupts.forget();
+        shared.registers.clear_interrupt_mask();
+        self.reset_features();
+        // Last: from here on the guest takes its memory back.
+        self.shared.registers.set_status(ControllerStatus::empty());
+    }
+
+    /// The guest is about to stop: finish what runs, then make all durable.
+    fn begin_shutdown(&mut self) {
+        let status = self.shared.registers.status().difference(ControllerStatus::SHUTDOWN_COMPLETE);
+        self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_PROCESSING);
+        for (id, sq) in self.shared.engine.submission_queues() {
+            if id != 0 {
+                sq.close();
+            }
+        }
+        self.shutdown = Shutdown::Draining;
+    }
+
+    fn advance_shutdown(&mut self) {
+        if self.shutdown == Shutdown::Draining
+            && self.shared.engine.submission_queues().all(|(id, sq)| id == 0 || sq.is_idle())
+        {
+            self.shutdown = Shutdown::Flushing;
+            self.flush_in_background(FlushFor::Shutdown);
+        }
+    }
+
+    /// Has a worker flush the store.
+    pub(super) fn flush_in_background(&self, purpose: FlushFor) {
+        let (shared, life) = (self.shared.clone(), self.life);
+        self.shared.engine.submit(Box::new(move |nvm| {
+            shared.job_done(JobDone { life, purpose, result: nvm.flush_store() });
+        }));
+    }
+
+    /// Answers the guest whose flushes have ended.
+    fn finish_jobs(&mut self) {
+        for JobDone { life, purpose, result } in self.shared.take_done() {
+            if let Err(error) = result {
+                log::error!("nvme {}: flush failed: {error:?}", self.shared.settings.name);
+            }
+            if life != self.life || self.stage == Stage::Resetting {
+                continue;
+            }
+            match purpose {
+                FlushFor::Shutdown if self.shutdown != Shutdown::Flushing => {}
+                FlushFor::Shutdown => {
+                    self.shutdown = Shutdown::Complete;
+                    let status = self.shared.registers.status();
+                    let status = status.difference(ControllerStatus::SHUTDOWN_PROCESSING);
+                    self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_COMPLETE);
+                }
+                FlushFor::CacheOff(cid) => {
+                    let outcome = result.map_err(|_| Status::WRITE_FAULT).into();
+                    if let Some(cq) = self.shared.engine.cq(0) {
+                        self.shared.engine.complete(0, cq, cid, outcome);
+                        self.shared.engine.signal(cq);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes errors that other threads met: into the log, and to the guest.
+    fn collect_reports(&mut self) {
+        let (reports, lost) = self.shared.engine.executor().reports.take();
+        self.errors.skip(lost);
+        for report in reports {
+            self.errors.add(report);
+        }
+        for (error, event) in [
+            (DoorbellError::NoQueue, Event::INVALID_DOORBELL_REGISTER),
+            (DoorbellError::Value, Event::INVALID_DOORBELL_VALUE),
+        ] {
+            if let Some(queue) = self.shared.take_bad_doorbell(error)
+                && self.stage == Stage::Ready
+            {
+                self.complain(&format!("bad doorbell of queue {queue}: {error:?}"));
+                self.errors.add_doorbell(queue);
+                self.events.post(event);
+            }
+        }
+    }
+
+    /// Logs what a guest does wrong, but only a few lines in each of its lives.
+    fn complain(&mut self, what: &str) {
+        if let Some(left) = self.complaints_left.checked_sub(1) {
+            self.complaints_left = left;
+            log::warn!("nvme {}: guest: {what}", self.shared.settings.name);
+        }
+    }
+}
+
+impl Shared {
+    /// Makes the worker that the pool has asked for.
+    pub(super) fn grow(self: &Arc<Shared>) {
+        let shared = self.clone();
+        let name = format!("nvme-{}-io", self.settings.name);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let engine = &shared.engine;
+            engine.fault.guard("worker", || Engine::work(engine));
+        });
+        if let Err(error) = spawned {
+            log::error!("nvme {}: cannot make a thread: {error}", self.settings.name);
+            self.engine.growing_failed();
+        }
+    }
+}

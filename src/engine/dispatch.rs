@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! From a doorbell to a fetched batch of commands, and to their completions.
+
+use super::fault::Fault;
+use super::mailbox::{Mail, Mailbox};
+use super::pool::{Notified, Pool};
+use super::slots::Slots;
+use super::{Executor, Outcome};
+use crate::queue::{Claim, CompletionQueue, DoorbellError, Interrupts, SubmissionQueue};
+use crate::sync::{AtomicU64, Mutex, Ordering, Padded, fence, lock};
+use crate::wire::command::Command;
+use crate::wire::completion::Completion;
+use crate::wire::status::Status;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The most commands that are fetched at once.
+pub(super) const BATCH: usize = 8;
+
+/// Entries posted before an interrupt is raised while more are being worked
+/// on.
+const INTERRUPT_EVERY: u32 = 8;
+
+/// What a controller is built for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// I/O queue pairs, 1 to 64.
+    pub(crate) queue_pairs: u16,
+    /// Commands in the backend at once.
+    pub(crate) slots: u16,
+    /// Small commands run on the vCPU's thread.
+    pub(crate) inline: bool,
+}
+
+/// The queues of one controller and the threads that serve them. Queue 0 is
+/// the admin queue, which the controller thread serves itself.
+pub(crate) struct Engine<E: Executor> {
+    submission: Box<[Padded<SubmissionQueue>]>,
+    completion: Box<[Padded<CompletionQueue>]>,
+    /// I/O submission queues that may have work, bit n - 1 for queue n. Set
+    /// after the doorbell is stored; cleared before the tail is read for the
+    /// last time.
+    ready: Padded<AtomicU64>,
+    jobs: Mutex<VecDeque<E::Job>>,
+    jobs_waiting: AtomicU64,
+    pub(super) pool: Pool,
+    pub(super) slots: Slots,
+    pub(super) inline: bool,
+    pub(super) executor: E,
+    pub(crate) interrupts: Interrupts,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) fault: Arc<Fault>,
+}
+
+/// Commands fetched from one queue, each with a completion entry reserved. If
+/// it is dropped before all are done (a panic, a reset), the rest of the
+/// reservations go back.
+pub(super) struct Batch<'a, E: Executor> {
+    engine: &'a Engine<E>,
+    cq: &'a CompletionQueue,
+    commands: [Command; BATCH],
+    len: usize,
+    done: usize,
+}
+
+/// What became of an attempt to fetch. On the stack for the same reason as the
+/// commands themselves: nothing is allocated on their way.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Fetch<'a, E: Executor> {
+    /// Commands to run.
+    Batch(Batch<'a, E>),
+    /// Nothing to do here, or somebody else does it.
+    Nothing,
+    /// The first command is not for this thread.
+    Refused,
+}
+
+pub(super) fn bit_of(sq_id: u16) -> u64 {
+    1u64.checked_shl(u32::from(sq_id).wrapping_sub(1)).unwrap_or(0)
+}
+
+impl<E: Executor> Engine<E> {
+    pub(crate) fn new(
+        limits: Limits,
+        executor: E,
+        interrupts: Interrupts,
+        mailbox: Arc<Mailbox>,
+        fault: Arc<Fault>,
+    ) -> Engine<E> {
+        let slots = 0..=limits.queue_pairs.min(64);
+        Engine {
+            submission: slots.clone().map(|_| Padded(SubmissionQueue::new())).collect(),
+            completion: slots.map(|_| Padded(CompletionQueue::new())).collect(),
+            ready: Padded::default(),
+            jobs: Mutex::new(VecDeque::new()),
+            jobs_waiting: AtomicU64::new(0),
+            pool: Pool::new(limits.slots),
+            slots: Slots::new(limits.slots),
+            inline: limits.inline,
+            executor,
+            interrupts,
+            mailbox,
+            fault,
+        }
+    }
+
+    /// The slot of submission queue `id`, if there is one.
+    pub(crate) fn sq(&self, id: u16) -> Option<&SubmissionQueue> {
+        self.submission.get(usize::from(id)).map(|padded| &padded.0)
+    }
+
+    /// The slot of completion queue `id`, if there is one.
+    pub(crate) fn cq(&self, id: u16) -> Option<&CompletionQueue> {
+        self.completion.get(usize::from(id)).map(|padded| &padded.0)
+    }
+
+    /// All submission queues with their identifiers, the admin queue first.
+    pub(crate) fn submission_queues(&self) -> impl Iterator<Item = (u16, &SubmissionQueue)> {
+        (0u16..).zip(self.submission.iter().map(|padded| &padded.0))
+    }
+
+    /// All completion queues with their identifiers, the admin queue first.
+    pub(crate) fn completion_queues(&self) -> impl Iterator<Item = (u16, &CompletionQueue)> {
+        (0u16..).zip(self.completion.iter().map(|padded| &padded.0))
+    }
+
+    /// The worker that was asked for could not be made.
+    pub(crate) fn growing_failed(&self) {
+        self.pool.growing_failed();
+    }
+
+    /// Ends the workers as soon as they find nothing to do.
+    pub(crate) fn stop(&self) {
+        self.pool.stop();
+    }
+
+    pub(crate) fn executor(&self) -> &E {
+        &self.executor
+    }
+
+    /// The most commands that were in the backend at once.
+    pub(crate) fn peak_in_backend(&self) -> u32 {
+        self.slots.peak()
+    }
+
+    /// Workers made so far.
+    pub(crate) fn workers(&self) -> u32 {
+        self.pool.workers()
+    }
+
+    /// A vCPU's write to the tail doorbell of submission queue `id`.
+    pub(crate) fn ring_submission(&self, id: u16, value: u32) -> Result<(), DoorbellError> {
+        let queue = self.sq(id).ok_or(DoorbellError::NoQueue)?;
+        queue.ring(value)?;
+        if id == 0 {
+            self.mailbox.post(Mail::ADMIN);
+        } else if self.inline {
+            self.run_inline(id);
+        } else {
+            self.announce(bit_of(id));
+        }
+        Ok(())
+    }
+
+    /// A vCPU's write to the head doorbell of completion queue `id`.
+    pub(crate) fn ring_completion(&self, id: u16, value: u32) -> Result<(), DoorbellError> {
+        let parked = self.cq(id).ok_or(DoorbellError::NoQueue)?.ring(value)?;
+        if id == 0 {
+            // Admin commands and events wait for room here.
+            self.mailbox.post(Mail::ADMIN);
+        } else {
+            self.announce(parked);
+        }
+        Ok(())
+    }
+
+    /// Makes work on the queues of `mask` visible to the workers.
+    pub(super) fn announce(&self, mask: u64) {
+        if mask == 0 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        if self.ready.load(Ordering::SeqCst) & mask != mask {
+            self.ready.fetch_or(mask, Ordering::SeqCst);
+        }
+        self.wake();
+    }
+
+    /// Leaves `job` to a worker.
+    pub(crate) fn submit(&self, job: E::Job) {
+        lock(&self.jobs).push_back(job);
+        self.jobs_waiting.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn take_job(&self) -> Option<E::Job> {
+        if self.jobs_waiting.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let job = lock(&self.jobs).pop_front()?;
+        self.jobs_waiting.fetch_sub(1, Ordering::SeqCst);
+        Some(job)
+    }
+
+    /// Whether a worker would find something to do.
+    pub(super) fn has_work(&self) -> bool {
+        (self.ready.load(Ordering::SeqCst) != 0 || self.jobs_waiting.load(Ordering::SeqCst) != 0)
+            && self.slots.any_free()
+            && !self.fault.tripped()
+    }
+
+    pub(super) fn wake(&self) {
+        if self.pool.notify(|| self.has_work()) == Notified::Grow {
+            self.mailbox.post(Mail::GROW);
+        }
+    }
+
+    pub(super) fn ready(&self) -> u64 {
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    /// Fetches up to `want` commands from queue `id`, but only such as `admit`
+    /// admits, and keeps the queue's bit in `ready` true.
+    pub(super) fn fetch<'a>(
+        &'a self,
+        id: u16,
+        queue: &'a SubmissionQueue,
+        claim: Claim<'a>,
+        want: usize,
+        mut admit: impl FnMut(&Command) -> bool,
+    ) -> Fetch<'a, E> {
+        let mut claim = claim;
+        let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
+        let want = (want.min(BATCH) as u32).min(claim.waiting());
+        let granted = cq.reserve(want);
+        let mut batch =
+            Batch { engine: self, cq, commands: [Command::zeroed(); BATCH], len: 0, done: 0 };
+        if granted == 0 {
+            let full = want > 0;
+            drop(claim);
+            self.settle(id, queue);
+            if full {
+                self.park(id, cq);
+            }
+            return Fetch::Nothing;
+        }
+        let mut refused = false;
+        for (index, slot) in (0..granted).zip(&mut batch.commands) {
+            match claim.peek(index) {
+                Some(command) if admit(&command) => *slot = command,
+                Some(_) => {
+                    refused = true;
+                    break;
+                }
+                None => break,
+            }
+            batch.len = batch.len.wrapping_add(1);
+        }
+        claim.consume(batch.len as u32);
+        drop(claim);
+        let unused = granted.wrapping_sub(batch.len as u32);
+        if unused > 0 {
+            self.give_back(cq, unused);
+        }
+        self.settle(id, queue);
+        if batch.len == 0 {
+            return if refused { Fetch::Refused } else { Fetch::Nothing };
+        }
+        Fetch::Batch(batch)
+    }
+
+    /// After the claim on queue `id` was released: makes its bit in `ready`
+    /// say whether entries wait. Doorbells that found the claim taken rely on
+    /// it.
+    pub(super) fn settle(&self, id: u16, queue: &SubmissionQueue) {
+        let bit = bit_of(id);
+        if queue.has_work() {
+            if self.ready.load(Ordering::SeqCst) & bit == 0 {
+                self.ready.fetch_or(bit, Ordering::SeqCst);
+            }
+            return;
+        }
+        if self.ready.load(Ordering::SeqCst) & bit != 0 {
+            self.ready.fetch_and(!bit, Ordering::SeqCst);
+            if queue.has_work() {
+                self.ready.fetch_or(bit, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Queue `id` waits for room in its completion queue.
+    fn park(&self, id: u16, cq: &CompletionQueue) {
+        let bit = bit_of(id);
+        self.ready.fetch_and(!bit, Ordering::SeqCst);
+        if cq.park(bit) {
+            self.announce(bit);
+        }
+    }
+
+    fn give_back(&self, cq: &CompletionQueue, count: u32) {
+        cq.give_back(count);
+        self.announce(cq.take_parked());
+    }
+
+    /// Posts the completion of `command` of queue `sq_id`. The entry was
+    /// reserved.
+    pub(crate) fn complete(
+        &self,
+        sq_id: u16,
+        cq: &CompletionQueue,
+        cid: u16,
+        outcome: Outcome,
+    ) -> u32 {
+        let sq_head = self.sq(sq_id).map_or(0, SubmissionQueue::head);
+        cq.publish(Completion { dw0: outcome.dw0, sq_head, sq_id, cid, status: outcome.status })
+    }
+
+    /// Raises the interrupt for what was posted to `cq`.
+    pub(crate) fn signal(&self, cq: &CompletionQueue) {
+        if let Some(vector) = cq.take_interrupt() {
+            self.interrupts.request(vector);
+        }
+    }
+
+    /// Runs a batch from queue `id`. After each command `more_soon` says
+    /// whether the next will be so quick that its interrupt can serve for this
+    /// one as well.
+    pub(super) fn run_batch(
+        &self,
+        id: u16,
+        queue: &SubmissionQueue,
+        mut batch: Batch<'_, E>,
+        scratch: &mut E::Scratch,
+        mut more_soon: impl FnMut() -> bool,
+    ) {
+        while let Some(command) = batch.commands.get(batch.done).filter(|_| batch.done < batch.len)
+        {
+            let cid = command.cid.get();
+            // The queue was closed after the command was fetched. A deletion
+            // tells the guest; after a reset there is nobody to tell, and
+            // nothing is posted.
+            let outcome = if queue.is_open() {
+                self.executor.execute(id, command, scratch)
+            } else {
+                Status::ABORTED_SQ_DELETION.into()
+            };
+            batch.done = batch.done.wrapping_add(1);
+            let waiting = self.complete(id, batch.cq, cid, outcome);
+            if waiting >= INTERRUPT_EVERY || batch.done == batch.len || !more_soon() {
+                self.signal(batch.cq);
+            }
+        }
+    }
+}
+
+impl<E: Executor> Batch<'_, E> {
+    /// Number of commands in it.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl<E: Executor> Drop for Batch<'_, E> {
+    fn drop(&mut self) {
+        let unused = self.len.saturating_sub(self.done) as u32;
+        if unused > 0 {
+            self.engine.give_back(self.cq, unused);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A worker's life: search, run, search, sleep.
+
+use super::dispatch::{BATCH, Batch, Engine, Fetch};
+use super::mailbox::Mail;
+use super::slots::Slot;
+use super::{Executor, block_all_signals};
+use crate::queue::{SubmissionQueue, Visit};
+use std::time::Instant;
+
+/// A store whose commands take longer than this is slow: commands are then
+/// fetched one at a time, so that other workers share the queue, and each
+/// completion gets its own interrupt.
+const SLOW_NS: u64 = 20_000;
+
+/// What a search found. It lives on the worker's stack: a box would be an
+/// allocation for every command.
+#[allow(clippy::large_enum_variant)]
+enum Found<'a, E: Executor> {
+    Job(E::Job),
+    Commands { id: u16, queue: &'a SubmissionQueue, _visit: Visit<'a>, batch: Batch<'a, E> },
+}
+
+/// How long commands take, measured on this worker.
+struct Pace {
+    mean_ns: u64,
+    last: Instant,
+}
+
+impl Pace {
+    /// Until measured, the store counts as slow.
+    fn new() -> Pace {
+        Pace { mean_ns: SLOW_NS.saturating_mul(2), last: Instant::now() }
+    }
+
+    fn start(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// A command has ended. Returns whether the store is quick.
+    fn tick(&mut self) -> bool {
+        let now = Instant::now();
+        let took = u64::try_from(now.duration_since(self.last).as_nanos()).unwrap_or(u64::MAX);
+        self.last = now;
+        // A moving average over about eight commands.
+        self.mean_ns = self.mean_ns.saturating_sub(self.mean_ns / 8).saturating_add(took / 8);
+        self.is_quick()
+    }
+
+    fn is_quick(&self) -> bool {
+        self.mean_ns <= SLOW_NS
+    }
+
+    fn batch(&self) -> usize {
+        if self.is_quick() { BATCH } else { 1 }
+    }
+}
+
+impl<E: Executor> Engine<E> {
+    /// A worker's life: runs until the pool ends. The pool counts the new
+    /// worker as searching.
+    pub(crate) fn work(&self) {
+        work(self);
+    }
+}
+
+fn work<E: Executor>(engine: &Engine<E>) {
+    block_all_signals();
+    let Some(me) = engine.pool.join() else { return };
+    let idle = || engine.mailbox.post(Mail::IDLE);
+    let mut scratch = E::Scratch::default();
+    let mut pace = Pace::new();
+    // Workers start at different queues, so that none is favoured.
+    let mut cursor = me as u32;
+    loop {
+        let Some((slot, found)) = search(engine, &mut cursor, pace.batch(), &idle) else {
+            if engine.pool.sleep(me, || engine.has_work()) {
+                continue;
+            }
+            return;
+        };
+        engine.pool.found();
+        if engine.has_work() {
+            engine.wake();
+        }
+        match found {
+            Found::Job(job) => engine.executor.run(job),
+            Found::Commands { id, queue, batch, _visit } => {
+                pace.start();
+                engine.run_batch(id, queue, batch, &mut scratch, || pace.tick());
+            }
+        }
+        drop(slot);
+        engine.pool.search();
+    }
+}
+
+/// Looks once at all that may have work, beginning after the queue that was
+/// served last.
+fn search<'a, E: Executor>(
+    engine: &'a Engine<E>,
+    cursor: &mut u32,
+    want: usize,
+    idle: &'a dyn Fn(),
+) -> Option<(Slot<'a>, Found<'a, E>)> {
+    if engine.fault.tripped() {
+        return None;
+    }
+    let slot = engine.slots.take()?;
+    if let Some(job) = engine.take_job() {
+        return Some((slot, Found::Job(job)));
+    }
+    let mut candidates = engine.ready().rotate_right(*cursor & 63);
+    while candidates != 0 {
+        let index = candidates.trailing_zeros().wrapping_add(*cursor) & 63;
+        candidates &= candidates.wrapping_sub(1);
+        let id = (index as u16).wrapping_add(1);
+        let Some(queue) = engine.sq(id) else { continue };
+        let Some(visit) = queue.visit(idle) else {
+            engine.settle(id, queue);
+            continue;
+        };
+        // Another thread fetches: it looks again after it has let go.
+        let Some(claim) = visit.claim() else { continue };
+        if let Fetch::Batch(batch) = engine.fetch(id, queue, claim, want, |_| true) {
+            *cursor = index.wrapping_add(1) & 63;
+            return Some((slot, Found::Commands { id, queue, _visit: visit, batch }));
+        }
+    }
+    None
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! The completion queue (section 4.1).
+
+use super::doorbell::{Doorbell, DoorbellError};
+use super::ring::{advance, distance};
+use crate::memory::Segment;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence, lock};
+use crate::wire::completion::{Completion, ENTRY_SIZE};
+
+/// A completion queue's slot. The queue in it comes and goes; the slot stays.
+///
+/// Entries are **reserved** before the commands they are for are fetched, so
+/// that completing can never fail for lack of room. `reserved` is where the
+/// next reservation goes, `head` (the doorbell) what the guest has consumed:
+/// between the two lie at most `size - 1` entries.
+pub(crate) struct CompletionQueue {
+    /// What the guest has consumed.
+    head: Doorbell,
+    size: AtomicU32,
+    /// Epoch in the high half, position in the low half.
+    reserved: AtomicU64,
+    /// Where the next entry goes, as the guest may know it.
+    tail: AtomicU32,
+    /// The submission queues, one bit each, that wait for room here.
+    parked: AtomicU64,
+    vector: AtomicU32,
+    interrupts: AtomicBool,
+    /// Entries posted since the last interrupt.
+    unsignalled: AtomicU32,
+    ring: Mutex<Ring>,
+}
+
+/// What the publish lock guards.
+struct Ring {
+    /// `None` while the queue is closed.
+    memory: Option<Segment>,
+    size: u32,
+    tail: u32,
+    phase: bool,
+}
+
+/// What a queue is created with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompletionParameters {
+    /// Entries; at least 2.
+    pub(crate) size: u32,
+    /// The interrupt vector, if the queue has interrupts enabled.
+    pub(crate) vector: Option<u16>,
+}
+
+impl CompletionQueue {
+    pub(crate) fn new() -> CompletionQueue {
+        CompletionQueue {
+            head: Doorbell::closed(),
+            size: AtomicU32::new(0),
+            reserved: AtomicU64::new(0),
+            tail: AtomicU32::new(0),
+            parked: AtomicU64::new(0),
+            vector: AtomicU32::new(0),
+            interrupts: AtomicBool::new(false),
+            unsignalled: AtomicU32::new(0),
+            ring: Mutex::new(Ring { memory: None, size: 0, tail: 0, phase: false }),
+        }
+    }
+
+    /// Bytes of memory of a queue of `size` entries.
+    pub(crate) fn bytes(size: u32) -> usize {
+        (size as usize).saturating_mul(ENTRY_SIZE)
+    }
+
+    /// Opens the queue over `memory`, which is [`CompletionQueue::bytes`] long.
+    /// The guest need not have cleared it: the phase tag is the controller's
+    /// own state. Only the controller thread opens and closes.
+    pub(crate) fn open(&self, memory: Segment, parameters: CompletionParameters) {
+        let CompletionParameters { size, vector } = parameters;
+        *lock(&self.ring) = Ring { memory: Some(memory), size, tail: 0, phase: true };
+        self.size.store(size, Ordering::Relaxed);
+        self.tail.store(0, Ordering::Relaxed);
+        self.parked.store(0, Ordering::Relaxed);
+        self.vector.store(u32::from(vector.unwrap_or(0)), Ordering::Relaxed);
+        self.interrupts.store(vector.is_some(), Ordering::Relaxed);
+        self.unsignalled.store(0, Ordering::Relaxed);
+        self.head.open();
+        let epoch = self.head.load().epoch();
+        self.reserved.store(u64::from(epoch) << 32, Ordering::Release);
+    }
+
+    /// Closes the queue. When it returns, no entry will be stored any more.
+    pub(crate) fn close(&self) {
+        self.head.close();
+        lock(&self.ring).memory = None;
+    }
+
+    /// Reserves up to `want` entries; returns how many.
+    pub(crate) fn reserve(&self, want: u32) -> u32 {
+        let mut now = self.reserved.load(Ordering::Acquire);
+        loop {
+            let head = self.head.load();
+            let (epoch, position) = ((now >> 32) as u32, (now & 0xffff_ffff) as u32);
+            let size = self.size.load(Ordering::Relaxed);
+            if !head.is_open() || head.epoch() != epoch || size == 0 {
+                return 0;
+            }
+            let used = distance(head.value(), position, size);
+            let granted = want.min(size.saturating_sub(1).saturating_sub(used));
+            if granted == 0 {
+                return 0;
+            }
+            let next = u64::from(epoch) << 32 | u64::from(advance(position, granted, size));
+            match self.reserved.compare_exchange(now, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return granted,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Gives back `count` reserved entries that will not be used. The caller
+    /// wakes [`CompletionQueue::take_parked`].
+    pub(crate) fn give_back(&self, count: u32) {
+        let size = self.size.load(Ordering::Relaxed);
+        let mut now = self.reserved.load(Ordering::Acquire);
+        loop {
+            let (epoch, position) = (now >> 32, (now & 0xffff_ffff) as u32);
+            if count == 0 || count > size {
+                return;
+            }
+            let next = epoch << 32 | u64::from(advance(position, size.wrapping_sub(count), size));
+            match self.reserved.compare_exchange(now, next, Ordering::SeqCst, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// Marks submission queue bit `mask` as waiting for room, and says whether
+    /// there is some by now (then it does not wait).
+    pub(crate) fn park(&self, mask: u64) -> bool {
+        self.parked.fetch_or(mask, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.has_room() {
+            self.parked.fetch_and(!mask, Ordering::SeqCst);
+            return true;
+        }
+        false
+    }
+
+    /// Takes the submission queues that wait for room. Called after room was
+    /// made.
+    pub(crate) fn take_parked(&self) -> u64 {
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        self.parked.swap(0, Ordering::SeqCst)
+    }
+
+    fn has_room(&self) -> bool {
+        let (reserved, head) = (self.reserved.load(Ordering::SeqCst), self.head.load());
+        let size = self.size.load(Ordering::Relaxed);
+        distance(head.value(), (reserved & 0xffff_ffff) as u32, size) < size.saturating_sub(1)
+    }
+
+    /// Stores an entry, for which there is a reservation; does nothing if the
+    /// queue has been closed since. Returns the number of entries that wait
+    /// for an interrupt now.
+    pub(crate) fn publish(&self, entry: Completion) -> u32 {
+        let mut ring = lock(&self.ring);
+        let Some(memory) = ring.memory else { return 0 };
+        let at = (ring.tail as usize).saturating_mul(ENTRY_SIZE);
+        let (low, high) = entry.words(ring.phase);
+        ring.tail = advance(ring.tail, 1, ring.size);
+        if ring.tail == 0 {
+            ring.phase = !ring.phase;
+        }
+        // Before the entry can be seen: the guest may ring the doorbell for it
+        // at once.
+        self.tail.store(ring.tail, Ordering::SeqCst);
+        memory.store64(at, low, Ordering::Relaxed);
+        memory.store64(at.wrapping_add(8), high, Ordering::Release);
+        self.unsignalled.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+    }
+
+    /// The guest's write to the head doorbell. Returns the submission queues
+    /// that waited for the room it makes.
+    pub(crate) fn ring(&self, value: u32) -> Result<u64, DoorbellError> {
+        self.head.write(value, |old, new| {
+            let size = self.size.load(Ordering::Relaxed);
+            let tail = self.tail.load(Ordering::SeqCst);
+            new < size && distance(old, new, size) <= distance(old, tail, size)
+        })?;
+        Ok(self.take_parked())
+    }
+
+    /// Takes the entries that wait for an interrupt; the vector to raise for
+    /// them, if there are any and the queue has interrupts.
+    pub(crate) fn take_interrupt(&self) -> Option<u16> {
+        if self.unsignalled.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let waiting = self.unsignalled.swap(0, Ordering::SeqCst);
+        if waiting == 0 || !self.interrupts.load(Ordering::Relaxed) {
+            return None;
+        }
+        u16::try_from(self.vector.load(Ordering::Relaxed)).ok()
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! The submission queue (section 4.1).
+
+use super::doorbell::{Doorbell, DoorbellError};
+use super::ring::{advance, distance};
+use crate::memory::Segment;
+use crate::sync::{AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, lock, try_lock};
+use crate::wire::command::{Command, ENTRY_SIZE};
+use zerocopy::IntoBytes;
+
+/// A submission queue's slot. The queue in it comes and goes; the slot stays.
+///
+/// **Closing.** A thread that wants to work on the queue counts itself in
+/// `in_flight`, fences, and then looks whether the queue is open; the
+/// controller thread closes, fences, and then reads the count. So either the
+/// thread sees the queue closed and leaves, or the controller thread sees the
+/// thread and waits for it.
+pub(crate) struct SubmissionQueue {
+    tail: Doorbell,
+    size: AtomicU32,
+    /// The completion queue it reports to.
+    cq_id: AtomicU16,
+    /// Threads that work on the queue or on commands fetched from it.
+    in_flight: AtomicU32,
+    /// The head, for completions.
+    head: AtomicU16,
+    /// The claim: whoever holds it fetches.
+    ring: Mutex<Ring>,
+}
+
+/// What the claim guards.
+struct Ring {
+    /// `None` while the queue is closed.
+    memory: Option<Segment>,
+    size: u32,
+    head: u32,
+}
+
+/// What a queue is created with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SubmissionParameters {
+    /// Entries; at least 2.
+    pub(crate) size: u32,
+    /// The completion queue.
+    pub(crate) cq_id: u16,
+}
+
+/// A thread's presence on an open queue. The queue's parameters hold, and no
+/// reset or deletion ends, until it is dropped.
+pub(crate) struct Visit<'a> {
+    queue: &'a SubmissionQueue,
+    closed_and_empty: &'a dyn Fn(),
+}
+
+/// The claim on a queue: the right to fetch from it.
+pub(crate) struct Claim<'a> {
+    queue: &'a SubmissionQueue,
+    ring: MutexGuard<'a, Ring>,
+}
+
+impl SubmissionQueue {
+    pub(crate) fn new() -> SubmissionQueue {
+        SubmissionQueue {
+            tail: Doorbell::closed(),
+            size: AtomicU32::new(0),
+            cq_id: AtomicU16::new(0),
+            in_flight: AtomicU32::new(0),
+            head: AtomicU16::new(0),
+            ring: Mutex::new(Ring { memory: None, size: 0, head: 0 }),
+        }
+    }
+
+    /// Bytes of memory of a queue of `size` entries.
+    pub(crate) fn bytes(size: u32) -> usize {
+        (size as usize).saturating_mul(ENTRY_SIZE)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.tail.load().is_open()
+    }
+
+    /// The completion queue it reports to.
+    pub(crate) fn cq_id(&self) -> u16 {
+        self.cq_id.load(Ordering::Relaxed)
+    }
+
+    /// The head to report in completions.
+    pub(crate) fn head(&self) -> u16 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// Opens the queue over `memory`, which is [`SubmissionQueue::bytes`] long.
+    /// Only the controller thread opens and closes, and only opens what is
+    /// [`SubmissionQueue::is_idle`].
+    pub(crate) fn open(&self, memory: Segment, parameters: SubmissionParameters) {
+        let SubmissionParameters { size, cq_id } = parameters;
+        *lock(&self.ring) = Ring { memory: Some(memory), size, head: 0 };
+        self.size.store(size, Ordering::Relaxed);
+        self.cq_id.store(cq_id, Ordering::Relaxed);
+        self.head.store(0, Ordering::Relaxed);
+        self.tail.open();
+    }
+
+    /// Closes the queue: nothing is fetched from here on. Commands fetched
+    /// before may still run until [`SubmissionQueue::is_idle`].
+    pub(crate) fn close(&self) {
+        self.tail.close();
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether no thread works on the queue. Once true of a closed queue, it
+    /// stays so.
+    pub(crate) fn is_idle(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.in_flight.load(Ordering::SeqCst) == 0
+    }
+
+    /// The guest's write to the tail doorbell.
+    pub(crate) fn ring(&self, value: u32) -> Result<(), DoorbellError> {
+        self.tail.write(value, |_, new| new < self.size.load(Ordering::Relaxed))?;
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Whether entries wait to be fetched. Read after a claim was released,
+    /// it sees every doorbell whose writer found the claim taken.
+    pub(crate) fn has_work(&self) -> bool {
+        fence(Ordering::SeqCst);
+        let tail = self.tail.load();
+        tail.is_open() && tail.value() != u32::from(self.head.load(Ordering::SeqCst))
+    }
+
+    /// Enters the queue if it is open. `closed_and_empty` is called, from
+    /// whichever thread, when the last visitor of a closed queue leaves.
+    pub(crate) fn visit<'a>(&'a self, closed_and_empty: &'a dyn Fn()) -> Option<Visit<'a>> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let visit = Visit { queue: self, closed_and_empty };
+        self.is_open().then_some(visit)
+    }
+}
+
+impl<'a> Visit<'a> {
+    /// Claims the queue unless another thread has.
+    pub(crate) fn claim(&self) -> Option<Claim<'a>> {
+        Some(Claim { queue: self.queue, ring: try_lock(&self.queue.ring)? })
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let last = self.queue.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        // Either this sees the queue closed, or the closer sees it idle.
+        fence(Ordering::SeqCst);
+        if last && !self.queue.is_open() {
+            (self.closed_and_empty)();
+        }
+    }
+}
+
+impl Claim<'_> {
+    /// How many entries wait.
+    pub(crate) fn waiting(&self) -> u32 {
+        let tail = self.queue.tail.load();
+        // A tail beyond the ring cannot be: the doorbell refuses it. Should it
+        // be all the same, nothing is fetched.
+        if self.ring.memory.is_none() || !tail.is_open() || tail.value() >= self.ring.size {
+            return 0;
+        }
+        distance(self.ring.head, tail.value(), self.ring.size)
+    }
+
+    /// Copies the entry that is `index` entries after the head; `None` if it
+    /// is not waiting.
+    pub(crate) fn peek(&self, index: u32) -> Option<Command> {
+        if index >= self.waiting() {
+            return None;
+        }
+        let at = advance(self.ring.head, index, self.ring.size) as usize;
+        let mut command = Command::zeroed();
+        self.ring
+            .memory?
+            .slice(at.saturating_mul(ENTRY_SIZE), ENTRY_SIZE)?
+            .read(command.as_mut_bytes())?;
+        Some(command)
+    }
+
+    /// Takes the first `count` entries, which have been copied, off the queue.
+    pub(crate) fn consume(&mut self, count: u32) {
+        self.ring.head = advance(self.ring.head, count, self.ring.size);
+        self.queue.head.store((self.ring.head & 0xffff) as u16, Ordering::SeqCst);
+    }
+}

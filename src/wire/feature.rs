@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! Features (section 5.21.1).
+
+/// Arbitration.
+pub const ARBITRATION: u8 = 0x01;
+/// Power Management.
+pub const POWER_MANAGEMENT: u8 = 0x02;
+/// Temperature Threshold.
+pub const TEMPERATURE_THRESHOLD: u8 = 0x04;
+/// Error Recovery.
+pub const ERROR_RECOVERY: u8 = 0x05;
+/// Volatile Write Cache.
+pub const VOLATILE_WRITE_CACHE: u8 = 0x06;
+/// Number of Queues.
+pub const NUMBER_OF_QUEUES: u8 = 0x07;
+/// Interrupt Coalescing.
+pub const INTERRUPT_COALESCING: u8 = 0x08;
+/// Interrupt Vector Configuration.
+pub const INTERRUPT_VECTOR_CONFIGURATION: u8 = 0x09;
+/// Write Atomicity Normal.
+pub const WRITE_ATOMICITY: u8 = 0x0a;
+/// Asynchronous Event Configuration.
+pub const ASYNC_EVENT_CONFIGURATION: u8 = 0x0b;
+
+/// Select (SEL) of Get Features.
+pub mod select {
+    /// The value in force.
+    pub const CURRENT: u8 = 0;
+    /// The value after a controller reset.
+    pub const DEFAULT: u8 = 1;
+    /// The value that a power cycle keeps.
+    pub const SAVED: u8 = 2;
+    /// What can be done with the feature.
+    pub const SUPPORTED_CAPABILITIES: u8 = 3;
+}
+
+/// Supported capabilities: the value can be changed.
+pub const CAPABILITY_CHANGEABLE: u32 = 1 << 2;
+/// Supported capabilities: the feature belongs to a namespace.
+pub const CAPABILITY_NAMESPACE: u32 = 1 << 1;

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A store whose every step a test decides.
+
+use bhyve_nvme::backend::ram::Ram;
+use bhyve_nvme::backend::{Backend, Error, Geometry};
+use bhyve_nvme::memory::Segment;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the controller asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the operations of a store, offsets in bytes")]
+pub enum Op {
+    Read { offset: u64, len: u64 },
+    Write { offset: u64, len: u64, durable: bool },
+    Flush,
+}
+
+#[derive(Default)]
+struct State {
+    /// Operations wait while set.
+    closed: bool,
+    inside: usize,
+    peak: usize,
+    log: Vec<Op>,
+    /// What operations end with.
+    failure: Option<Error>,
+    panic: bool,
+}
+
+/// The store, to give to a controller.
+pub struct Gate {
+    ram: Ram,
+    geometry: Geometry,
+    never_waits: bool,
+    handle: GateHandle,
+}
+
+/// The test's hand on a [`Gate`].
+#[derive(Clone, Default)]
+pub struct GateHandle(Arc<(Mutex<State>, Condvar)>);
+
+impl Gate {
+    /// A store of `bytes` bytes with a volatile cache, open.
+    pub fn new(bytes: u64) -> (Gate, GateHandle) {
+        let handle = GateHandle::default();
+        let ram = Ram::new(bytes).expect("memory");
+        let geometry = Geometry { volatile_cache: true, ..ram.geometry() };
+        (Gate { ram, geometry, never_waits: false, handle: handle.clone() }, handle)
+    }
+
+    /// A store that lets vCPUs run its commands.
+    #[must_use]
+    pub fn never_waiting(mut self) -> Gate {
+        self.never_waits = true;
+        self
+    }
+
+    /// A store that says it is read-only.
+    #[must_use]
+    pub fn read_only(mut self) -> Gate {
+        self.geometry.read_only = true;
+        self
+    }
+
+    fn pass(&self, op: Op, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let (lock, changed) = &*self.handle.0;
+        let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        state.log.push(op);
+        state.inside += 1;
+        state.peak = state.peak.max(state.inside);
+        changed.notify_all();
+        while state.closed {
+            state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.inside -= 1;
+        changed.notify_all();
+        let (failure, panics) = (state.failure, state.panic);
+        drop(state);
+        assert!(!panics, "the store panics, as the test asked");
+        match failure {
+            Some(error) => Err(error),
+            None => work(),
+        }
+    }
+}
+
+impl GateHandle {
+    fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (lock, changed) = &*self.0;
+        let result = change(&mut lock.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+        result
+    }
+
+    /// Holds every operation inside the store from now on.
+    pub fn close(&self) {
+        self.with(|state| state.closed = true);
+    }
+
+    /// Lets all operations go on.
+    pub fn open(&self) {
+        self.with(|state| state.closed = false);
+    }
+
+    /// Ends operations with `error` from now on, or lets them succeed again.
+    pub fn fail(&self, error: Option<Error>) {
+        self.with(|state| state.failure = error);
+    }
+
+    /// Makes operations panic from now on.
+    pub fn panic(&self, panics: bool) {
+        self.with(|state| state.panic = panics);
+    }
+
+    /// What was asked of the store so far.
+    pub fn log(&self) -> Vec<Op> {
+        self.with(|state| state.log.clone())
+    }
+
+    /// The most operations that were inside at once.
+    pub fn peak(&self) -> usize {
+        self.with(|state| state.peak)
+    }
+
+    /// Waits until `count` operations are inside, ten seconds at most; returns
+    /// how many are.
+    pub fn wait_inside(&self, count: usize) -> usize {
+        let (lock, changed) = &*self.0;
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.inside != count {
+            let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+            state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.inside
+    }
+}
+
+impl Backend for Gate {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
+        let len = bhyve_nvme::memory::total_len(segments);
+        self.pass(Op::Read { offset, len }, || self.ram.read(offset, segments))
+    }
+
+    fn write(&self, offset: u64, segments: &[Segment], durable: bool) -> Result<(), Error> {
+        let len = bhyve_nvme::memory::total_len(segments);
+        self.pass(Op::Write { offset, len, durable }, || {
+            if self.geometry.read_only {
+                return Err(Error::ReadOnly);
+            }
+            self.ram.write(offset, segments, durable)
+        })
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        self.pass(Op::Flush, || self.ram.flush())
+    }
+
+    fn never_waits(&self) -> bool {
+        self.never_waits
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A stand-in for bhyve, so that the library is tested through the C ABI and
+//! the glue that bhyve will use. Never part of the library.
+//!
+//! - [`bare`]: a controller without the C ABI, over a store of the test's.
+//! - [`bhyve`]: a virtual machine and its devices, over C code that implements
+//!   bhyve's functions under their own names.
+//! - [`driver`]: an NVMe driver in this process, for tests and benchmarks.
+//! - [`faults`]: stores that misbehave as they are told.
+//! - [`vfio`]: a server that lends a device to another process.
+//! - [`guest`]: a Linux guest in QEMU that uses such a server.
+
+pub mod bare;
+pub mod bhyve;
+pub mod driver;
+pub mod faults;
+pub mod guest;
+mod temp;
+pub mod vfio;

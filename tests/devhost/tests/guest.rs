@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A Linux guest on the controller, through the C interface, the glue and a
+//! vfio-user server. One guest at a time: each has two processors and is
+//! emulated.
+
+#![expect(clippy::disallowed_methods, reason = "the library's rules do not bind its tests")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use devhost::guest::{self, Options, Outcome, Served, Socket, Spec, TempDir};
+
+const SCRIPTS: &str = concat!(
+    "set -eu\n",
+    include_str!("../../guest/lib.sh"),
+    include_str!("../../guest/identify.sh"),
+    include_str!("../../guest/verify.sh"),
+    include_str!("../../guest/filesystem.sh"),
+);
+
+const MIB: u64 = 1 << 20;
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn image(dir: &TempDir, name: &str, bytes: u64) -> PathBuf {
+    let path = dir.path().join(name);
+    File::create(&path).unwrap().set_len(bytes).unwrap();
+    path
+}
+
+fn options(served: &Served, commands: &str) -> Options {
+    Options {
+        sockets: served.sockets().to_vec(),
+        disks: served.sockets().len(),
+        commands: format!("{SCRIPTS}\n{commands}"),
+        timeout: Duration::from_secs(400),
+        ..Options::default()
+    }
+}
+
+/// Boots a guest with the devices of `slots`, runs `commands` after the
+/// scripts, and expects them to succeed. What they print is shown.
+fn run(slots: &[String], commands: &str) -> Outcome {
+    let served = Served::start(&Spec::group(slots, &[]).unwrap()).unwrap();
+    let result = guest::run(&options(&served, commands));
+    // A server's error explains what QEMU made of it.
+    served.finish().unwrap();
+    let outcome = result.unwrap();
+    print!("{}", outcome.output);
+    assert_eq!(outcome.status, 0, "{}\nconsole:\n{}", outcome.output, outcome.console);
+    outcome
+}
+
+/// The guest's checksum of the disk `serial` is that of the file.
+fn assert_same_checksum(outcome: &Outcome, serial: &str, file: &Path) {
+    let prefix = format!("sha256 {serial} ");
+    let line = outcome.output.lines().find_map(|line| line.strip_prefix(&prefix));
+    assert_eq!(line.expect("no checksum in the output"), fetch::hash_file(file).unwrap());
+}
+
+#[test]
+fn io_with_one_slot_on_a_file_and_in_memory() {
+    let _one = one_at_a_time();
+    let dir = TempDir::new("guest-test").unwrap();
+    let disk = image(&dir, "disk.img", 64 * MIB);
+    let slots = [
+        format!("4,nvme,{},maxq=16,qsz=8,ioslots=1,sectsz=512,ser=ABC123", disk.display()),
+        "5,nvme,ram=64,ioslots=1,sectsz=512,ser=RAM1".to_owned(),
+    ];
+    let outcome = run(
+        &slots,
+        "for disk in ABC123 RAM1; do
+             identify $disk 512 2; verify $disk 512; verify_over_resets $disk; filesystem $disk
+         done
+         checksum ABC123",
+    );
+    assert_same_checksum(&outcome, "ABC123", &disk);
+}
+
+#[test]
+fn io_with_the_defaults_on_a_file_and_in_memory() {
+    let _one = one_at_a_time();
+    let dir = TempDir::new("guest-test").unwrap();
+    let disk = image(&dir, "disk.img", 64 * MIB);
+    let slots = [format!("4,nvme,{}", disk.display()), "5,nvme,ram=64".to_owned()];
+    let outcome = run(
+        &slots,
+        "identify NVME-4-0 512 2; verify NVME-4-0 512; verify_over_resets NVME-4-0; filesystem NVME-4-0
+         identify NVME-5-0 4096 2; verify NVME-5-0 4096; verify_over_resets NVME-5-0; filesystem NVME-5-0
+         checksum NVME-4-0",
+    );
+    assert_same_checksum(&outcome, "NVME-4-0", &disk);
+}
+
+#[test]
+fn the_command_line_returns_the_guests_status_and_its_output_alone() {
+    let _one = one_at_a_time();
+    let output = Command::new(env!("CARGO_BIN_EXE_devhost"))
+        .args(["-o", "pci.0.6.0.ser=FROM-A-NODE", "-s", "6,nvme,ram=16", "guest", "--smp", "1", "--run"])
+        .arg("cat /sys/bus/pci/devices/0000:00:06.0/nvme/nvme0/serial; printf 'no newline \\036exit 0'; nproc; exit 7")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{text}{errors}");
+    assert_eq!(text.lines().next().map(str::trim_end), Some("FROM-A-NODE"));
+    assert!(text.ends_with("no newline \x1eexit 01\n"), "{text:?}");
+}
+
+#[test]
+fn a_guest_that_does_not_end_is_ended() {
+    let _one = one_at_a_time();
+    let served = Served::start(&Spec::group(&["4,nvme,ram=16".to_owned()], &[]).unwrap()).unwrap();
+    let begun = Instant::now();
+    let options = Options { timeout: Duration::from_millis(500), ..options(&served, "sleep 1000") };
+    let error = guest::run(&options).unwrap_err().to_string();
+    assert!(error.contains("did not end within"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    served.finish().unwrap();
+}
+
+/// A `devhost serve`, killed when dropped.
+struct Server(Child, Socket);
+
+impl Server {
+    fn start(slot: &str, dir: &Path) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_devhost"))
+            .args(["-s", slot, "serve"])
+            .arg(dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(Path::new(line.trim_end()), dir.join("cntrl"));
+        Server(child, Socket { path: dir.join("cntrl"), slot: None })
+    }
+
+    fn options(&self, commands: &str) -> Options {
+        Options {
+            sockets: vec![self.1.clone()],
+            disks: 1,
+            commands: format!("{SCRIPTS}\n{commands}"),
+            timeout: Duration::from_secs(120),
+            ..Options::default()
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn twenty_sessions_in_a_row_find_a_fresh_controller_over_the_same_store() {
+    let _one = one_at_a_time();
+    let dir = TempDir::new("guest-test").unwrap();
+    let disk = image(&dir, "disk.img", 32 * MIB);
+    let mut server =
+        Server::start(&format!("4,nvme,{},ser=SERVED", disk.display()), &dir.path().join("s"));
+
+    // A checksum in each block, and half of the sessions die at some point of
+    // the firmware's work on the disk.
+    let written = server.options(
+        "run_fio $(disk_of SERVED) --rw=write --bs=64k --size=16m --verify=crc32c --do_verify=0 --fsync_on_close=1 --name=s",
+    );
+    let outcome = guest::run(&written).unwrap();
+    assert_eq!(outcome.status, 0, "{}", outcome.output);
+    let sum = fetch::hash_file(&disk).unwrap();
+    for session in 1..19 {
+        let time = Duration::from_millis(150 + 60 * session);
+        guest::run_firmware(&server.options(""), time).unwrap();
+    }
+    assert_eq!(
+        fetch::hash_file(&disk).unwrap(),
+        sum,
+        "a session that wrote nothing changed the store"
+    );
+    let read = server.options(
+        "run_fio $(disk_of SERVED) --rw=write --bs=64k --size=16m --verify=crc32c --verify_only=1 --name=s; identify SERVED 512 2",
+    );
+    let outcome = guest::run(&read).unwrap();
+    assert_eq!(outcome.status, 0, "{}", outcome.output);
+
+    let stopped = Command::new("kill").arg(server.0.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    assert!(server.0.wait().unwrap().success(), "a server that is told to stop ends well");
+    assert!(!server.1.path.exists(), "its socket is gone");
+}
+
+#[test]
+fn a_guest_whose_server_dies_ends_without_success() {
+    let _one = one_at_a_time();
+    let dir = TempDir::new("guest-test").unwrap();
+    let disk = image(&dir, "disk.img", 16 * MIB);
+    let mut server =
+        Server::start(&format!("4,nvme,{},ser=DYING", disk.display()), &dir.path().join("s"));
+    let options = server.options(
+        "disk=/dev/$(disk_of DYING)
+         echo alive | dd of=$disk conv=fsync 2>/dev/null
+         while dd if=$disk of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null; do :; done
+         echo the disk is gone; exit 3",
+    );
+    let guest = thread::spawn(move || guest::run(&options));
+    // The guest is up once its first write is in the file.
+    let mut file = File::open(&disk).unwrap();
+    let begun = Instant::now();
+    let mut first = [0; 5];
+    while &first != b"alive" {
+        assert!(
+            begun.elapsed() < Duration::from_secs(100) && !guest.is_finished(),
+            "the guest wrote nothing"
+        );
+        thread::sleep(Duration::from_millis(100));
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_exact(&mut first).unwrap();
+    }
+    server.0.kill().unwrap();
+    // QEMU aborts, or shows the guest a device that does not answer: it
+    // depends on which message finds the socket closed.
+    match guest.join().unwrap() {
+        Err(error) => {
+            assert!(error.to_string().contains("server of one of its devices"), "{error}")
+        }
+        Ok(outcome) => {
+            assert_eq!((outcome.status, outcome.output.as_str()), (3, "the disk is gone\n"))
+        }
+    }
+}
+
+#[test]
+fn temporary_folders_are_gone_after_an_interrupt() {
+    let _one = one_at_a_time();
+    let dir = TempDir::new("guest-test").unwrap();
+    let temporary = dir.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_devhost"))
+        .args(["-s", "4,nvme,ram=16", "guest", "--run", "sleep 1000"])
+        .env("TMPDIR", &temporary)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    // One folder for the sockets, one for the guest, with QEMU's socket in it.
+    let job = |entry: fs::DirEntry| entry.path().join("job").exists();
+    while !fs::read_dir(&temporary).unwrap().flatten().any(job) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no guest was started");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+}

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Library, glue and stand-in become FreeBSD executables in which nothing is
+# undefined but what FreeBSD's own libraries have, and in which the device is
+# registered once.
+
+cd "$(dirname "$0")/../.."
+. scripts/common.sh
+. scripts/freebsd-env.sh
+. tests/freebsd/programs.sh
+
+# check PROGRAM: dies unless it is such an executable.
+check()
+{
+	readelf -nW "$1" | grep -q '^ *FreeBSD ' ||
+	    die "$1 is not marked as a FreeBSD executable"
+
+	# What is left to the loader has the version of the library it comes
+	# from, and those libraries are in the base system.
+	undefined=$(readelf --dyn-syms -W "$1" | awk '
+	    $7 == "UND" && $8 != "" && $5 != "WEAK" && $8 !~ /@FBSD_/ {
+		print $8
+	    }')
+	[ -z "$undefined" ] || die "undefined in $1:
+$undefined"
+	needed=$(readelf -dW "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p')
+	for library in $needed; do
+		case $library in
+		libc.so.* | libsys.so.* | libthr.so.* | libm.so.* | \
+		libgcc_s.so.* | libexecinfo.so.*) ;;
+		*) die "$1 needs $library" ;;
+		esac
+	done
+
+	# One pointer: the linker set's only entry.
+	size=$(readelf -SW "$1" | sed -n \
+	    's/.* set_pci_devemu_set *PROGBITS *[0-9a-f]* *[0-9a-f]* *\([0-9a-f]*\) .*/\1/p')
+	[ "$size" = 000008 ] ||
+	    die "the set of devices in $1 is not one pointer long: ${size:-not there}"
+
+	echo "${1##*/}: nothing undefined, one device, needs" $needed
+}
+
+# By its name from here: that script takes CC apart at blanks, as make does.
+CC=scripts/freebsd-cc sh tests/glue_compile.sh
+
+for generation in current legacy; do
+	program=$CARGO_TARGET_DIR/c_abi-$generation
+	c_abi_program "$program" "$generation"
+	check "$program"
+done
