@@ -8,13 +8,17 @@
 //!   bhyve's functions under their own names.
 //! - [`driver`]: an NVMe driver in this process, for tests and benchmarks.
 //! - [`faults`]: stores that misbehave as they are told.
-//! - [`vfio`]: a server that lends a device to another process.
-//! - [`guest`]: a Linux guest in QEMU that uses such a server.
+//! - `vfio` (on Linux): a server that lends a device to another process.
+//! - `guest` (on Linux): a Linux guest in QEMU that uses such a server.
 
 pub mod bare;
 pub mod bhyve;
 pub mod driver;
 pub mod faults;
+#[cfg(target_os = "linux")]
 pub mod guest;
+#[cfg(target_os = "linux")]
+pub mod rig;
 mod temp;
+#[cfg(target_os = "linux")]
 pub mod vfio;

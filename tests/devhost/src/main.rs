@@ -4,8 +4,16 @@
 
 use std::process::ExitCode;
 
+#[cfg(target_os = "linux")]
 mod cli;
 
+#[cfg(target_os = "linux")]
 fn main() -> ExitCode {
     cli::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("devhost: guests and vfio-user need Linux");
+    ExitCode::FAILURE
 }
