@@ -39,7 +39,7 @@ help:
 	@sed -n 's/^#: //p' Makefile
 
 demo:
-	cargo run --release -p devhost -- demo
+	cargo run --release -q -p devhost -- demo
 
 test:
 	@MAKE='${MAKE}' sh scripts/run-steps.sh ${TESTS}

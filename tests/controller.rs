@@ -482,9 +482,7 @@ fn bad_doorbells_raise_an_event_and_harm_no_other_queue() {
     let admin = setup.nvme.admin();
     let event = setup.nvme.request_event().unwrap();
     let sq = setup.nvme.sq_doorbell(1);
-    for value in [8, 9, 0xffff, 0x10000, 0x1_0001, 0xffff_ffff] {
-        setup.nvme.write32(sq, value);
-    }
+    setup.nvme.write32(sq, 8);
     let completion = admin.wait(event).unwrap();
     assert_eq!(completion.dw0, 0x0001_0100, "invalid doorbell value, log page 1");
     // Masked until the log is read.
@@ -495,6 +493,9 @@ fn bad_doorbells_raise_an_event_and_harm_no_other_queue() {
     setup.nvme.get_log(1, 0, 0, 64, false).unwrap();
     let completion = admin.wait(event).unwrap();
     assert_eq!(completion.dw0, 0x0001_0000, "invalid doorbell register, log page 1");
+    for value in [9, 0xffff, 0x10000, 0x1_0001, 0xffff_ffff] {
+        setup.nvme.write32(sq, value);
+    }
     pair.execute(read(&data, 0)).unwrap();
     // Odd widths and places are dropped.
     for (at, size) in [(sq, 1), (sq, 2), (sq + 2, 4), (sq + 1, 4)] {
@@ -566,6 +567,9 @@ fn resets_under_load_leak_nothing() {
     let setup = setup_with(settings(), |gate| gate);
     let data = setup.data(4096);
     let entry = read(&data, 0);
+    // The noise spoils the queues of the driver below, which soon gives up.
+    let function: Arc<dyn Function> = setup.bare.clone();
+    let hasty = Nvme::with_limit(function, &setup.memory, Duration::from_millis(100));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let noise = scope.spawn(|| {
@@ -579,8 +583,9 @@ fn resets_under_load_leak_nothing() {
         });
         for _ in 0..100 {
             setup.nvme.disable().unwrap();
-            setup.nvme.enable(&Enable::default()).ok();
-            if let Ok(pair) = setup.nvme.create_pair(1, 32, Some(1), Wait::Poll) {
+            if hasty.enable(&Enable::default()).is_ok()
+                && let Ok(pair) = hasty.create_pair(1, 32, Some(1), Wait::Poll)
+            {
                 let _ = pair.submit_all(&vec![entry; 16]);
             }
         }

@@ -184,6 +184,21 @@ fn a_normal_shutdown_leaves_nothing_volatile() {
     }
 }
 
+/// A read with Force Unit Access returns what is on the medium: so what it
+/// returns is there.
+#[test]
+fn what_a_forced_read_returned_survives() {
+    for (system, kind) in EVERY_KIND {
+        let power = PowerCut::new(system, kind, SECTORS * SECTOR, 5);
+        let mut guest = guest(&power);
+        assert!(guest.write(9, false));
+        assert_eq!(power.durable()[9 * SECTOR], 0);
+        let entry = Entry::read(1, 9, 1, &guest.data.prp().unwrap()).fua();
+        guest.pair.execute(entry).unwrap();
+        assert_eq!(power.durable()[9 * SECTOR], 1, "{system:?} {kind:?}");
+    }
+}
+
 /// Once the guest is told that the volatile write cache is off, what was
 /// written before is durable.
 #[test]

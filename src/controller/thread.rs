@@ -145,6 +145,10 @@ impl ControllerThread {
             self.shared.registers.set_status(status | ControllerStatus::FATAL);
             return;
         }
+        // Doorbells rung while there was no controller are nobody's errors.
+        for error in [DoorbellError::NoQueue, DoorbellError::Value] {
+            self.shared.take_bad_doorbell(error);
+        }
         self.stage = Stage::Ready;
         // A shutdown that was asked for while disabled is over.
         self.shutdown = Shutdown::None;
@@ -306,8 +310,10 @@ impl ControllerThread {
             (DoorbellError::NoQueue, Event::INVALID_DOORBELL_REGISTER),
             (DoorbellError::Value, Event::INVALID_DOORBELL_VALUE),
         ] {
+            // With a reset on its way the guest may have rung after it.
             if let Some(queue) = self.shared.take_bad_doorbell(error)
                 && self.stage == Stage::Ready
+                && !self.shared.registers.has_edge(Edges::DISABLED)
             {
                 self.complain(&format!("bad doorbell of queue {queue}: {error:?}"));
                 self.errors.add_doorbell(queue);

@@ -48,16 +48,18 @@ fn options(served: &Served, commands: &str) -> Options {
 }
 
 /// Boots a guest with the devices of `slots`, runs `commands` after the
-/// scripts, and expects them to succeed. What they print is shown.
-fn run(slots: &[String], commands: &str) -> Outcome {
+/// scripts, and expects them to succeed. What they print is shown. Returns
+/// with the outcome the most commands that each device had in its store at once.
+fn run(slots: &[String], commands: &str) -> (Outcome, Vec<u32>) {
     let served = Served::start(&Spec::group(slots, &[]).unwrap()).unwrap();
     let result = guest::run(&options(&served, commands));
+    let peaks = served.devices().iter().map(|device| device.statistics().peak_in_backend).collect();
     // A server's error explains what QEMU made of it.
     served.finish().unwrap();
     let outcome = result.unwrap();
     print!("{}", outcome.output);
     assert_eq!(outcome.status, 0, "{}\nconsole:\n{}", outcome.output, outcome.console);
-    outcome
+    (outcome, peaks)
 }
 
 /// The guest's checksum of the disk `serial` is that of the file.
@@ -76,7 +78,7 @@ fn io_with_one_slot_on_a_file_and_in_memory() {
         format!("4,nvme,{},maxq=16,qsz=8,ioslots=1,sectsz=512,ser=ABC123", disk.display()),
         "5,nvme,ram=64,ioslots=1,sectsz=512,ser=RAM1".to_owned(),
     ];
-    let outcome = run(
+    let (outcome, peaks) = run(
         &slots,
         "for disk in ABC123 RAM1; do
              identify $disk 512 2; verify $disk 512; verify_over_resets $disk; filesystem $disk
@@ -84,6 +86,7 @@ fn io_with_one_slot_on_a_file_and_in_memory() {
          checksum ABC123",
     );
     assert_same_checksum(&outcome, "ABC123", &disk);
+    assert_eq!(peaks, [1, 1], "ioslots=1 lets one command at a time into the store");
 }
 
 #[test]
@@ -92,13 +95,14 @@ fn io_with_the_defaults_on_a_file_and_in_memory() {
     let dir = TempDir::new("guest-test").unwrap();
     let disk = image(&dir, "disk.img", 64 * MIB);
     let slots = [format!("4,nvme,{}", disk.display()), "5,nvme,ram=64".to_owned()];
-    let outcome = run(
+    let (outcome, peaks) = run(
         &slots,
         "identify NVME-4-0 512 2; verify NVME-4-0 512; verify_over_resets NVME-4-0; filesystem NVME-4-0
          identify NVME-5-0 4096 2; verify NVME-5-0 4096; verify_over_resets NVME-5-0; filesystem NVME-5-0
          checksum NVME-4-0",
     );
     assert_same_checksum(&outcome, "NVME-4-0", &disk);
+    assert!((2..=8).contains(&peaks[0]), "of 8 slots, {} were in use at once", peaks[0]);
 }
 
 #[test]

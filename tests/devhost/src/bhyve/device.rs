@@ -104,6 +104,12 @@ impl Device {
         &self.messages
     }
 
+    /// What the controller has done so far.
+    pub fn statistics(&self) -> bhyve_nvme::controller::Statistics {
+        // SAFETY: the instance lives.
+        unsafe { bhyve_nvme::abi::statistics(self.pi.as_ptr().cast()) }.unwrap_or_default()
+    }
+
     /// Kind and size of base address register `bar`, 0 to 5.
     pub fn bar_info(&self, bar: usize) -> Bar {
         let mut size = 0;
