@@ -34,3 +34,31 @@ pub trait Host: Send + Sync {
     /// A guest's read of the MSI-X table or pending bit array.
     fn msix_table_read(&self, offset: u64, size: usize) -> u64;
 }
+
+/// A host for unit tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Host;
+    use crate::memory::{Region, Segment};
+
+    /// Guest memory from address 0 on, and no interrupts.
+    pub(crate) struct Ram(pub(crate) Region);
+
+    impl Host for Ram {
+        fn map(&self, address: u64, len: usize) -> Option<Segment> {
+            self.0.segment().slice(usize::try_from(address).ok()?, len)
+        }
+
+        fn msix_deliverable(&self, _: u16) -> bool {
+            false
+        }
+
+        fn msix_raise(&self, _: u16) {}
+
+        fn msix_table_write(&self, _: u64, _: usize, _: u64) {}
+
+        fn msix_table_read(&self, _: u64, _: usize) -> u64 {
+            0
+        }
+    }
+}

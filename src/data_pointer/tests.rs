@@ -3,32 +3,12 @@
 //! PRPs against a model that is as plain as the specification's text.
 
 use super::*;
+use crate::host::testing::Ram;
 use crate::memory::Region;
 use crate::wire::command::Command;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const PAGES: u64 = 2048;
-
-/// Guest memory at address 0.
-struct Ram(Region);
-
-impl Host for Ram {
-    fn map(&self, address: u64, len: usize) -> Option<Segment> {
-        self.0.segment().slice(usize::try_from(address).ok()?, len)
-    }
-
-    fn msix_deliverable(&self, _: u16) -> bool {
-        false
-    }
-
-    fn msix_raise(&self, _: u16) {}
-
-    fn msix_table_write(&self, _: u64, _: usize, _: u64) {}
-
-    fn msix_table_read(&self, _: u64, _: usize) -> u64 {
-        0
-    }
-}
 
 fn ram() -> Ram {
     let region = Region::zeroed((PAGES * PAGE) as usize).unwrap();

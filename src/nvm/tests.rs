@@ -7,36 +7,16 @@ use crate::backend::Backend;
 use crate::backend::ram::Ram;
 use crate::data_pointer::Segments;
 use crate::engine::{Executor, Outcome};
-use crate::host::Host;
-use crate::memory::{Region, Segment};
+use crate::host::testing;
+use crate::memory::Region;
 use crate::wire::command::{Command, io};
 use crate::wire::status::Status;
 use std::sync::Arc;
 
-struct Guest(Region);
-
-impl Host for Guest {
-    fn map(&self, address: u64, len: usize) -> Option<Segment> {
-        self.0.segment().slice(usize::try_from(address).ok()?, len)
-    }
-
-    fn msix_deliverable(&self, _: u16) -> bool {
-        false
-    }
-
-    fn msix_raise(&self, _: u16) {}
-
-    fn msix_table_write(&self, _: u64, _: usize, _: u64) {}
-
-    fn msix_table_read(&self, _: u64, _: usize) -> u64 {
-        0
-    }
-}
-
 const BLOCKS: u64 = 1000;
 
 fn nvm(shift: u32) -> Nvm {
-    let guest = Arc::new(Guest(Region::zeroed(1 << 20).unwrap()));
+    let guest = Arc::new(testing::Ram(Region::zeroed(1 << 20).unwrap()));
     let store: Arc<dyn Backend> = Arc::new(Ram::new((BLOCKS << shift) + 100).unwrap());
     Nvm::new(guest, store, shift, 2, Box::new(|| ()))
 }
