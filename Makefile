@@ -45,7 +45,9 @@ test:
 	@MAKE='${MAKE}' sh scripts/run-steps.sh ${TESTS}
 
 bench:
-	cargo bench --workspace
+	cargo run --release -q -p devhost --bin bench
+	cargo bench --bench controller
+	sh benches/instructions.sh
 
 install: all
 	@DESTDIR='${DESTDIR}' PREFIX='${PREFIX}' sh scripts/install.sh

@@ -33,10 +33,11 @@ impl ControllerThread {
             if claim.waiting() == 0 || cq.reserve(1) == 0 {
                 break;
             }
-            let Some(command) = claim.peek(0) else {
+            let mut command = Command::zeroed();
+            if !claim.peek(0, &mut command) {
                 cq.give_back(1);
                 break;
-            };
+            }
             claim.consume(1);
             drop(claim);
             match self.handle(&command) {

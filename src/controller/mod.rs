@@ -33,7 +33,7 @@ mod thread;
 pub use settings::{Identity, Settings};
 
 use crate::backend::Backend;
-use crate::engine::{Engine, Fault, Limits, MAX_WORKERS, Mail, Mailbox};
+use crate::engine::{Engine, Fault, Inline, Limits, MAX_WORKERS, Mail, Mailbox};
 use crate::host::Host;
 use crate::nvm::Nvm;
 use crate::queue::Interrupts;
@@ -97,7 +97,11 @@ impl Controller {
         let limits = Limits {
             queue_pairs: settings.queue_pairs,
             slots: settings.io_slots,
-            inline: settings.inline || backend.never_waits(),
+            inline: match (backend.never_waits(), settings.inline) {
+                (true, _) => Inline::NeverWaits,
+                (false, true) => Inline::MayWait,
+                (false, false) => Inline::Off,
+            },
         };
         let fault = Arc::new(Fault::new(&settings.name));
         let mailbox = Arc::new(Mailbox::new());

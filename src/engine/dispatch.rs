@@ -29,8 +29,19 @@ pub(crate) struct Limits {
     pub(crate) queue_pairs: u16,
     /// Commands in the backend at once.
     pub(crate) slots: u16,
-    /// Small commands run on the vCPU's thread.
-    pub(crate) inline: bool,
+    /// Which commands run on the vCPU's thread.
+    pub(crate) inline: Inline,
+}
+
+/// Whether small commands run on the thread of the vCPU that rang for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inline {
+    /// None do.
+    Off,
+    /// They do; the store never waits.
+    NeverWaits,
+    /// They do; the store may wait, by the operator's choice.
+    MayWait,
 }
 
 /// The queues of one controller and the threads that serve them. Queue 0 is
@@ -46,7 +57,7 @@ pub(crate) struct Engine<E: Executor> {
     jobs_waiting: AtomicU64,
     pub(super) pool: Pool,
     pub(super) slots: Slots,
-    pub(super) inline: bool,
+    pub(super) inline: Inline,
     pub(super) executor: E,
     pub(crate) interrupts: Interrupts,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -59,17 +70,18 @@ pub(crate) struct Engine<E: Executor> {
 pub(super) struct Batch<'a, E: Executor> {
     engine: &'a Engine<E>,
     cq: &'a CompletionQueue,
-    commands: [Command; BATCH],
-    len: usize,
+    commands: &'a [Command],
     done: usize,
 }
 
-/// What became of an attempt to fetch. On the stack for the same reason as the
-/// commands themselves: nothing is allocated on their way.
-#[allow(clippy::large_enum_variant)]
-pub(super) enum Fetch<'a, E: Executor> {
-    /// Commands to run.
-    Batch(Batch<'a, E>),
+/// Where a thread keeps the commands that it has fetched.
+pub(super) type Commands = [Command; BATCH];
+
+/// What became of an attempt to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fetch {
+    /// So many commands, for [`Engine::batch`]. At least one.
+    Commands(usize),
     /// Nothing to do here, or somebody else does it.
     Nothing,
     /// The first command is not for this thread.
@@ -155,7 +167,7 @@ impl<E: Executor> Engine<E> {
         queue.ring(value)?;
         if id == 0 {
             self.mailbox.post(Mail::ADMIN);
-        } else if self.inline {
+        } else if self.inline != Inline::Off {
             self.run_inline(id);
         } else {
             self.announce(bit_of(id));
@@ -203,11 +215,26 @@ impl<E: Executor> Engine<E> {
         Some(job)
     }
 
-    /// Whether a worker would find something to do.
+    /// Whether a worker would find something to do. A queue that is claimed
+    /// does not count: whoever holds the claim looks again after letting go,
+    /// and wakes a worker if there is more. Else workers would spin for as
+    /// long as a holder is kept from running.
     pub(super) fn has_work(&self) -> bool {
-        (self.ready.load(Ordering::SeqCst) != 0 || self.jobs_waiting.load(Ordering::SeqCst) != 0)
+        (self.jobs_waiting.load(Ordering::SeqCst) != 0 || self.has_unclaimed())
             && self.slots.any_free()
             && !self.fault.tripped()
+    }
+
+    fn has_unclaimed(&self) -> bool {
+        let mut ready = self.ready.load(Ordering::SeqCst);
+        while ready != 0 {
+            let id = (ready.trailing_zeros() as u16).wrapping_add(1);
+            if self.sq(id).is_some_and(|queue| !queue.is_claimed()) {
+                return true;
+            }
+            ready &= ready.wrapping_sub(1);
+        }
+        false
     }
 
     pub(super) fn wake(&self) {
@@ -220,22 +247,20 @@ impl<E: Executor> Engine<E> {
         self.ready.load(Ordering::SeqCst)
     }
 
-    /// Fetches up to `want` commands from queue `id`, but only such as `admit`
-    /// admits, and keeps the queue's bit in `ready` true.
-    pub(super) fn fetch<'a>(
-        &'a self,
+    /// Fetches commands from queue `id` into `commands`, as many as it holds,
+    /// but only such as `admit` admits, and keeps the queue's bit in `ready`
+    /// true.
+    pub(super) fn fetch(
+        &self,
         id: u16,
-        queue: &'a SubmissionQueue,
-        claim: Claim<'a>,
-        want: usize,
+        queue: &SubmissionQueue,
+        mut claim: Claim<'_>,
+        commands: &mut [Command],
         mut admit: impl FnMut(&Command) -> bool,
-    ) -> Fetch<'a, E> {
-        let mut claim = claim;
+    ) -> Fetch {
         let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
-        let want = (want.min(BATCH) as u32).min(claim.waiting());
+        let want = (commands.len() as u32).min(claim.waiting());
         let granted = cq.reserve(want);
-        let mut batch =
-            Batch { engine: self, cq, commands: [Command::zeroed(); BATCH], len: 0, done: 0 };
         if granted == 0 {
             let full = want > 0;
             drop(claim);
@@ -245,29 +270,38 @@ impl<E: Executor> Engine<E> {
             }
             return Fetch::Nothing;
         }
-        let mut refused = false;
-        for (index, slot) in (0..granted).zip(&mut batch.commands) {
-            match claim.peek(index) {
-                Some(command) if admit(&command) => *slot = command,
-                Some(_) => {
-                    refused = true;
-                    break;
-                }
-                None => break,
+        let (mut len, mut refused) = (0u32, false);
+        for slot in commands.iter_mut().take(granted as usize) {
+            if !claim.peek(len, slot) {
+                break;
             }
-            batch.len = batch.len.wrapping_add(1);
+            if !admit(slot) {
+                refused = true;
+                break;
+            }
+            len = len.wrapping_add(1);
         }
-        claim.consume(batch.len as u32);
+        claim.consume(len);
         drop(claim);
-        let unused = granted.wrapping_sub(batch.len as u32);
+        let unused = granted.wrapping_sub(len);
         if unused > 0 {
             self.give_back(cq, unused);
         }
         self.settle(id, queue);
-        if batch.len == 0 {
-            return if refused { Fetch::Refused } else { Fetch::Nothing };
+        match len {
+            0 if refused => Fetch::Refused,
+            0 => Fetch::Nothing,
+            _ => Fetch::Commands(len as usize),
         }
-        Fetch::Batch(batch)
+    }
+
+    /// The commands that were fetched from `queue`.
+    pub(super) fn batch<'a>(
+        &'a self,
+        queue: &SubmissionQueue,
+        commands: &'a [Command],
+    ) -> Option<Batch<'a, E>> {
+        Some(Batch { engine: self, cq: self.cq(queue.cq_id())?, commands, done: 0 })
     }
 
     /// After the claim on queue `id` was released: makes its bit in `ready`
@@ -334,8 +368,7 @@ impl<E: Executor> Engine<E> {
         scratch: &mut E::Scratch,
         mut more_soon: impl FnMut() -> bool,
     ) {
-        while let Some(command) = batch.commands.get(batch.done).filter(|_| batch.done < batch.len)
-        {
+        while let Some(command) = batch.commands.get(batch.done) {
             let cid = command.cid.get();
             // The queue was closed after the command was fetched. A deletion
             // tells the guest; after a reset there is nobody to tell, and
@@ -347,23 +380,17 @@ impl<E: Executor> Engine<E> {
             };
             batch.done = batch.done.wrapping_add(1);
             let waiting = self.complete(id, batch.cq, cid, outcome);
-            if waiting >= INTERRUPT_EVERY || batch.done == batch.len || !more_soon() {
+            let soon = more_soon() && batch.done < batch.commands.len();
+            if waiting >= INTERRUPT_EVERY || !soon {
                 self.signal(batch.cq);
             }
         }
     }
 }
 
-impl<E: Executor> Batch<'_, E> {
-    /// Number of commands in it.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-}
-
 impl<E: Executor> Drop for Batch<'_, E> {
     fn drop(&mut self) {
-        let unused = self.len.saturating_sub(self.done) as u32;
+        let unused = self.commands.len().saturating_sub(self.done) as u32;
         if unused > 0 {
             self.engine.give_back(self.cq, unused);
         }

@@ -7,8 +7,11 @@
 //! goes to the workers.
 
 use super::Executor;
-use super::dispatch::{BATCH, Engine, Fetch, bit_of};
+use super::dispatch::{BATCH, Commands, Engine, Fetch, Inline, bit_of};
 use super::mailbox::Mail;
+use crate::queue::{SubmissionQueue, Visit};
+use crate::wire::command::Command;
+use std::any::Any;
 use std::cell::Cell;
 
 /// What one doorbell write may run: about 30 microseconds' worth.
@@ -22,7 +25,11 @@ impl<E: Executor> Engine<E> {
         let Some(queue) = self.sq(id) else { return };
         let idle = || self.mailbox.post(Mail::IDLE);
         let Some(visit) = queue.visit(&idle) else { return };
-        let (mut commands, mut bytes) = (MAX_COMMANDS, MAX_BYTES);
+        with_kept(|kept: &mut Kept<E>| self.run_visited(id, queue, &visit, kept));
+    }
+
+    fn run_visited(&self, id: u16, queue: &SubmissionQueue, visit: &Visit<'_>, kept: &mut Kept<E>) {
+        let (mut left, mut bytes) = (MAX_COMMANDS, MAX_BYTES);
         loop {
             if self.fault.tripped() {
                 return;
@@ -32,9 +39,10 @@ impl<E: Executor> Engine<E> {
             let Some(slot) = self.slots.take() else { return self.announce(bit_of(id)) };
             let Some(claim) = visit.claim() else {
                 drop(slot);
-                return self.wake_if_ready();
+                return self.wake_if_work();
             };
-            let fetched = self.fetch(id, queue, claim, commands.min(BATCH), |command| {
+            let buffer = kept.commands.get_mut(..left.min(BATCH)).unwrap_or_default();
+            let fetched = self.fetch(id, queue, claim, buffer, |command| {
                 match self.executor.inline_cost(command) {
                     Some(cost) if cost <= bytes => {
                         bytes = bytes.saturating_sub(cost);
@@ -43,42 +51,55 @@ impl<E: Executor> Engine<E> {
                     _ => false,
                 }
             });
-            let Fetch::Batch(batch) = fetched else {
+            let Fetch::Commands(count) = fetched else {
                 drop(slot);
                 return match fetched {
                     Fetch::Refused => self.announce(bit_of(id)),
-                    _ => self.wake_if_ready(),
+                    _ => self.wake_if_work(),
                 };
             };
-            commands = commands.saturating_sub(batch.len());
-            with_scratch::<E, _>(|scratch| self.run_batch(id, queue, batch, scratch, || true));
+            if self.inline == Inline::MayWait {
+                // Others must not wait for what this command waits for.
+                self.wake_if_work();
+            }
+            left = left.saturating_sub(count);
+            let commands = kept.commands.get(..count).unwrap_or_default();
+            if let Some(batch) = self.batch(queue, commands) {
+                self.run_batch(id, queue, batch, &mut kept.scratch, || true);
+            }
             drop(slot);
             if !queue.has_work() {
-                return self.wake_if_ready();
+                return self.wake_if_work();
             }
-            if commands == 0 || bytes == 0 {
+            if left == 0 || bytes == 0 {
                 return self.announce(bit_of(id));
             }
         }
     }
 
-    /// After a slot was given back: other queues may have waited for it.
-    fn wake_if_ready(&self) {
+    /// Other queues may have waited for a slot, or for this one to get on.
+    fn wake_if_work(&self) {
         if self.has_work() {
             self.wake();
         }
     }
 }
 
-/// Lends the calling thread's scratch memory, which it keeps for its next
-/// doorbell.
-fn with_scratch<E: Executor, R>(work: impl FnOnce(&mut E::Scratch) -> R) -> R {
+/// What a vCPU's thread keeps from doorbell to doorbell.
+struct Kept<E: Executor> {
+    scratch: E::Scratch,
+    commands: Commands,
+}
+
+/// Lends what the calling thread has kept.
+fn with_kept<E: Executor>(work: impl FnOnce(&mut Kept<E>)) {
     thread_local! {
-        static KEPT: Cell<Option<Box<dyn std::any::Any>>> = const { Cell::new(None) };
+        static KEPT: Cell<Option<Box<dyn Any>>> = const { Cell::new(None) };
     }
-    let mut scratch: Box<E::Scratch> =
-        KEPT.take().and_then(|kept| kept.downcast().ok()).unwrap_or_default();
-    let result = work(&mut scratch);
-    KEPT.set(Some(scratch));
-    result
+    let mut kept: Box<Kept<E>> =
+        KEPT.take().and_then(|kept| kept.downcast().ok()).unwrap_or_else(|| {
+            Box::new(Kept { scratch: E::Scratch::default(), commands: [Command::zeroed(); BATCH] })
+        });
+    work(&mut kept);
+    KEPT.set(Some(kept));
 }

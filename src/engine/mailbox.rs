@@ -55,12 +55,17 @@ impl Mailbox {
         }
     }
 
+    /// Takes the mail there is.
+    pub(crate) fn take(&self) -> Mail {
+        Mail::from_bits_truncate(self.mail.swap(0, Ordering::SeqCst))
+    }
+
     /// Waits for mail and takes it.
     pub(crate) fn wait(&self) -> Mail {
         loop {
-            let mail = self.mail.swap(0, Ordering::SeqCst);
-            if mail != 0 {
-                return Mail::from_bits_truncate(mail);
+            let mail = self.take();
+            if !mail.is_empty() {
+                return mail;
             }
             thread::park();
         }

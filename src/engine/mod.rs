@@ -37,7 +37,7 @@ mod worker;
 #[cfg(all(test, loom))]
 mod model;
 
-pub(crate) use dispatch::{Engine, Limits};
+pub(crate) use dispatch::{Engine, Inline, Limits};
 pub(crate) use fault::Fault;
 pub(crate) use mailbox::{Mail, Mailbox};
 pub(crate) use pool::MAX_WORKERS;

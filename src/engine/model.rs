@@ -5,7 +5,12 @@
 //! reports.
 
 use super::pool::{Notified, Pool};
+use super::{Engine, Executor, Fault, Inline, Limits, Mail, Mailbox, Outcome};
+use crate::host::Host;
+use crate::memory::{Region, Segment};
+use crate::queue::{CompletionParameters, Interrupts, SubmissionParameters};
 use crate::sync::{AtomicU32, Ordering, thread};
+use crate::wire::command::Command;
 use std::sync::Arc;
 
 /// Work that producers add and workers take.
@@ -121,4 +126,91 @@ fn no_doorbell_is_missed_while_the_pool_grows() {
 #[test]
 fn no_doorbell_is_missed_by_a_pool_that_hands_the_search_on() {
     grows(1, 2);
+}
+
+/// Commands that only count themselves, and a host without memory or vectors.
+struct Count {
+    done: AtomicU32,
+}
+
+impl Executor for Count {
+    type Scratch = ();
+    type Job = ();
+
+    fn execute(&self, _: u16, _: &Command, (): &mut ()) -> Outcome {
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Outcome::SUCCESS
+    }
+
+    fn inline_cost(&self, _: &Command) -> Option<u64> {
+        None
+    }
+
+    fn run(&self, (): ()) {}
+}
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn map(&self, _: u64, _: usize) -> Option<Segment> {
+        None
+    }
+
+    fn msix_deliverable(&self, _: u16) -> bool {
+        true
+    }
+
+    fn msix_raise(&self, _: u16) {}
+
+    fn msix_table_write(&self, _: u64, _: usize, _: u64) {}
+
+    fn msix_table_read(&self, _: u64, _: usize) -> u64 {
+        0
+    }
+}
+
+/// The whole engine, with real workers: two doorbells on one queue, while
+/// workers claim it, lose the claim, and go to sleep.
+#[test]
+fn no_command_is_left_behind_by_the_engine() {
+    check(1, || {
+        let memory = Arc::new(Region::zeroed(2 * 4096).expect("memory"));
+        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off };
+        let executor = Count { done: AtomicU32::new(0) };
+        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+        let fault = Arc::new(Fault::new("model"));
+        let mailbox = Arc::new(Mailbox::new());
+        let engine = Arc::new(Engine::new(limits, executor, interrupts, mailbox, fault));
+        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
+        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        cq.open(half(0), CompletionParameters { size: 4, vector: None });
+        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        let worker = |engine: &Arc<Engine<Count>>| {
+            let engine = engine.clone();
+            thread::spawn(move || engine.work())
+        };
+        // The pool counts a worker that it has asked for as searching.
+        engine.ring_submission(1, 1).expect("a legal tail");
+        let mut workers = vec![worker(&engine)];
+        let vcpu = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.ring_submission(1, 2).expect("a legal tail"))
+        };
+        if engine.mailbox.take().contains(Mail::GROW) && engine.workers() == 2 {
+            workers.push(worker(&engine));
+        }
+        vcpu.join().expect("a vCPU");
+        while engine.executor().done.load(Ordering::SeqCst) < 2 {
+            if engine.mailbox.take().contains(Mail::GROW)
+                && engine.workers() as usize > workers.len()
+            {
+                workers.push(worker(&engine));
+            }
+            thread::yield_now();
+        }
+        engine.stop();
+        for worker in workers {
+            worker.join().expect("a worker");
+        }
+    });
 }

@@ -2,11 +2,12 @@
 
 //! A worker's life: search, run, search, sleep.
 
-use super::dispatch::{BATCH, Batch, Engine, Fetch};
+use super::dispatch::{BATCH, Commands, Engine, Fetch};
 use super::mailbox::Mail;
 use super::slots::Slot;
 use super::{Executor, block_all_signals};
 use crate::queue::{SubmissionQueue, Visit};
+use crate::wire::command::Command;
 use std::time::Instant;
 
 /// A store whose commands take longer than this is slow: commands are then
@@ -14,12 +15,10 @@ use std::time::Instant;
 /// completion gets its own interrupt.
 const SLOW_NS: u64 = 20_000;
 
-/// What a search found. It lives on the worker's stack: a box would be an
-/// allocation for every command.
-#[allow(clippy::large_enum_variant)]
+/// What a search found.
 enum Found<'a, E: Executor> {
     Job(E::Job),
-    Commands { id: u16, queue: &'a SubmissionQueue, _visit: Visit<'a>, batch: Batch<'a, E> },
+    Commands { id: u16, queue: &'a SubmissionQueue, count: usize, _visit: Visit<'a> },
 }
 
 /// How long commands take, measured on this worker.
@@ -70,11 +69,13 @@ fn work<E: Executor>(engine: &Engine<E>) {
     let Some(me) = engine.pool.join() else { return };
     let idle = || engine.mailbox.post(Mail::IDLE);
     let mut scratch = E::Scratch::default();
+    let mut commands: Commands = [Command::zeroed(); BATCH];
     let mut pace = Pace::new();
     // Workers start at different queues, so that none is favoured.
     let mut cursor = me as u32;
     loop {
-        let Some((slot, found)) = search(engine, &mut cursor, pace.batch(), &idle) else {
+        let buffer = commands.get_mut(..pace.batch()).unwrap_or_default();
+        let Some((slot, found)) = search(engine, &mut cursor, buffer, &idle) else {
             if engine.pool.sleep(me, || engine.has_work()) {
                 continue;
             }
@@ -86,9 +87,12 @@ fn work<E: Executor>(engine: &Engine<E>) {
         }
         match found {
             Found::Job(job) => engine.executor.run(job),
-            Found::Commands { id, queue, batch, _visit } => {
-                pace.start();
-                engine.run_batch(id, queue, batch, &mut scratch, || pace.tick());
+            Found::Commands { id, queue, count, _visit } => {
+                let commands = commands.get(..count).unwrap_or_default();
+                if let Some(batch) = engine.batch(queue, commands) {
+                    pace.start();
+                    engine.run_batch(id, queue, batch, &mut scratch, || pace.tick());
+                }
             }
         }
         drop(slot);
@@ -97,11 +101,11 @@ fn work<E: Executor>(engine: &Engine<E>) {
 }
 
 /// Looks once at all that may have work, beginning after the queue that was
-/// served last.
+/// served last, and fetches into `commands`.
 fn search<'a, E: Executor>(
     engine: &'a Engine<E>,
     cursor: &mut u32,
-    want: usize,
+    commands: &mut [Command],
     idle: &'a dyn Fn(),
 ) -> Option<(Slot<'a>, Found<'a, E>)> {
     if engine.fault.tripped() {
@@ -123,9 +127,9 @@ fn search<'a, E: Executor>(
         };
         // Another thread fetches: it looks again after it has let go.
         let Some(claim) = visit.claim() else { continue };
-        if let Fetch::Batch(batch) = engine.fetch(id, queue, claim, want, |_| true) {
+        if let Fetch::Commands(count) = engine.fetch(id, queue, claim, commands, |_| true) {
             *cursor = index.wrapping_add(1) & 63;
-            return Some((slot, Found::Commands { id, queue, _visit: visit, batch }));
+            return Some((slot, Found::Commands { id, queue, count, _visit: visit }));
         }
     }
     None

@@ -5,7 +5,9 @@
 use super::doorbell::{Doorbell, DoorbellError};
 use super::ring::{advance, distance};
 use crate::memory::Segment;
-use crate::sync::{AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, lock, try_lock};
+use crate::sync::{
+    AtomicBool, AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, lock, try_lock,
+};
 use crate::wire::command::{Command, ENTRY_SIZE};
 use zerocopy::IntoBytes;
 
@@ -27,6 +29,8 @@ pub(crate) struct SubmissionQueue {
     head: AtomicU16,
     /// The claim: whoever holds it fetches.
     ring: Mutex<Ring>,
+    /// Whether somebody holds it, for those who only want to know.
+    claimed: AtomicBool,
 }
 
 /// What the claim guards.
@@ -68,6 +72,7 @@ impl SubmissionQueue {
             in_flight: AtomicU32::new(0),
             head: AtomicU16::new(0),
             ring: Mutex::new(Ring { memory: None, size: 0, head: 0 }),
+            claimed: AtomicBool::new(false),
         }
     }
 
@@ -131,6 +136,12 @@ impl SubmissionQueue {
         tail.is_open() && tail.value() != u32::from(self.head.load(Ordering::SeqCst))
     }
 
+    /// Whether a thread holds the claim. It looks for more work after it has
+    /// let go, so that nobody else has to wait for that.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
+    }
+
     /// Enters the queue if it is open. `closed_and_empty` is called, from
     /// whichever thread, when the last visitor of a closed queue leaves.
     pub(crate) fn visit<'a>(&'a self, closed_and_empty: &'a dyn Fn()) -> Option<Visit<'a>> {
@@ -144,7 +155,9 @@ impl SubmissionQueue {
 impl<'a> Visit<'a> {
     /// Claims the queue unless another thread has.
     pub(crate) fn claim(&self) -> Option<Claim<'a>> {
-        Some(Claim { queue: self.queue, ring: try_lock(&self.queue.ring)? })
+        let ring = try_lock(&self.queue.ring)?;
+        self.queue.claimed.store(true, Ordering::SeqCst);
+        Some(Claim { queue: self.queue, ring })
     }
 }
 
@@ -156,6 +169,12 @@ impl Drop for Visit<'_> {
         if last && !self.queue.is_open() {
             (self.closed_and_empty)();
         }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.queue.claimed.store(false, Ordering::SeqCst);
     }
 }
 
@@ -171,19 +190,16 @@ impl Claim<'_> {
         distance(self.ring.head, tail.value(), self.ring.size)
     }
 
-    /// Copies the entry that is `index` entries after the head; `None` if it
+    /// Copies the entry that is `index` entries after the head; false if it
     /// is not waiting.
-    pub(crate) fn peek(&self, index: u32) -> Option<Command> {
+    pub(crate) fn peek(&self, index: u32, command: &mut Command) -> bool {
         if index >= self.waiting() {
-            return None;
+            return false;
         }
-        let at = advance(self.ring.head, index, self.ring.size) as usize;
-        let mut command = Command::zeroed();
-        self.ring
-            .memory?
-            .slice(at.saturating_mul(ENTRY_SIZE), ENTRY_SIZE)?
-            .read(command.as_mut_bytes())?;
-        Some(command)
+        let at =
+            (advance(self.ring.head, index, self.ring.size) as usize).saturating_mul(ENTRY_SIZE);
+        let entry = self.ring.memory.and_then(|memory| memory.slice(at, ENTRY_SIZE));
+        entry.and_then(|entry| entry.read(command.as_mut_bytes())).is_some()
     }
 
     /// Takes the first `count` entries, which have been copied, off the queue.

@@ -6,6 +6,7 @@
 use super::*;
 use crate::host::Host;
 use crate::memory::{Region, Segment};
+use crate::wire::command::Command;
 use crate::wire::completion::Completion;
 use crate::wire::status::Status;
 use std::collections::BTreeSet;
@@ -134,9 +135,11 @@ fn submission_queues_hand_out_what_the_doorbell_says() {
         let mut claim = visit.claim().unwrap();
         assert!(visit.claim().is_none(), "claimed twice");
         let waiting = claim.waiting();
-        assert!(claim.peek(waiting).is_none());
+        let mut command = Command::zeroed();
+        assert!(!claim.peek(waiting, &mut command));
         for index in 0..waiting {
-            assert_eq!(claim.peek(index).unwrap().opcode, expected);
+            assert!(claim.peek(index, &mut command));
+            assert_eq!(command.opcode, expected);
             expected = (expected + 1) % 4;
         }
         claim.consume(waiting);

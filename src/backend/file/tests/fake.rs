@@ -137,7 +137,9 @@ impl Fake {
             return Err(Errno(errno));
         }
         let strict = state.strict;
-        if segments.iter().any(|s| s.len() % strict != 0) || !(offset as usize).is_multiple_of(strict) {
+        if segments.iter().any(|s| s.len() % strict != 0)
+            || !(offset as usize).is_multiple_of(strict)
+        {
             return Err(Errno(libc::EINVAL));
         }
         let inside = state.data.len().saturating_sub(offset as usize);

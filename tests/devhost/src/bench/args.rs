@@ -2,9 +2,9 @@
 
 //! The command line.
 
+use super::Result;
 use super::case::{self, Case, Store};
 use super::measure::Plan;
-use super::Result;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -116,9 +116,12 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arg
                     "ram" => Store::Ram,
                     "file" => Store::File,
                     "file,inline" => Store::FileInline,
-                    other => return Err(format!("--fixed {other}: not ram, file or file,inline").into()),
+                    other => {
+                        return Err(format!("--fixed {other}: not ram, file or file,inline").into());
+                    }
                 };
-                args.mode = Mode::Fixed { store, count: number(&mut parser, "--fixed", 1, u64::MAX)? };
+                args.mode =
+                    Mode::Fixed { store, count: number(&mut parser, "--fixed", 1, u64::MAX)? };
             }
             Short('h') | Long("help") => args.mode = Mode::Help,
             other => return Err(other.unexpected().into()),
@@ -147,9 +150,17 @@ mod tests {
 
     #[test]
     fn options_are_understood() {
-        let args = of("--quick --only d32 --only d8 --options ioslots=4 --ms 50 --scattered").unwrap();
-        assert!(args.cases().iter().all(|case| case.with.scattered && [8, 32].contains(&case.with.depth)));
-        assert_eq!((args.plan.length, args.plan.options.as_str()), (Duration::from_millis(50), ",ioslots=4"));
+        let args =
+            of("--quick --only d32 --only d8 --options ioslots=4 --ms 50 --scattered").unwrap();
+        assert!(
+            args.cases()
+                .iter()
+                .all(|case| case.with.scattered && [8, 32].contains(&case.with.depth))
+        );
+        assert_eq!(
+            (args.plan.length, args.plan.options.as_str()),
+            (Duration::from_millis(50), ",ioslots=4")
+        );
         let fixed = of("--fixed file 100").unwrap();
         assert_eq!(fixed.mode, Mode::Fixed { store: Store::File, count: 100 });
     }

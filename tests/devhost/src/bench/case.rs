@@ -24,6 +24,9 @@ pub(crate) struct Case {
     pub(crate) with: Use,
     /// All threads share one CPU.
     pub(crate) one_cpu: bool,
+    /// The limit is a read between two wake-ups: what a device reaches at
+    /// depth 1 that hands each command to a sleeping thread.
+    pub(crate) two_wakes: bool,
 }
 
 /// The latency of the slow store.
@@ -58,6 +61,9 @@ impl std::fmt::Display for Case {
         if self.one_cpu {
             f.write_str(" 1cpu")?;
         }
+        if self.two_wakes {
+            f.write_str(", of 2 wakes")?;
+        }
         Ok(())
     }
 }
@@ -66,7 +72,7 @@ impl Case {
     fn new(store: Store, work: Work, depth: usize, queues: u16) -> Case {
         let wait = Waiting::Interrupt;
         let with = Use { work, depth, queues, wait, scattered: false, batched: false };
-        Case { store, with, one_cpu: false }
+        Case { store, with, one_cpu: false, two_wakes: false }
     }
 
     fn polled(mut self) -> Case {
@@ -76,6 +82,11 @@ impl Case {
 
     fn batched(mut self) -> Case {
         self.with.batched = true;
+        self
+    }
+
+    fn beside_two_wakes(mut self) -> Case {
+        self.two_wakes = true;
         self
     }
 
@@ -100,7 +111,7 @@ pub(crate) fn few() -> Vec<Case> {
         Case::new(Ram, READ_4K, 32, 1),
         Case::new(Ram, READ_4K, 32, 2),
         Case::new(Ram, WRITE_4K, 32, 2),
-        Case::new(File, READ_4K, 1, 1),
+        Case::new(File, READ_4K, 1, 1).beside_two_wakes(),
         Case::new(FileInline, READ_4K, 1, 1),
         Case::new(File, READ_4K, 32, 1),
         Case::new(File, READ_4K, 32, 2),

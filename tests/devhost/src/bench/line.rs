@@ -40,8 +40,7 @@ impl Line {
             self.asleep.store(true, Ordering::SeqCst);
             // The system compares once more, so that no raise is missed.
             if self.count() == seen
-                && futex(&self.raised, libc::FUTEX_WAIT, seen, Some(limit))
-                    == Err(libc::ETIMEDOUT)
+                && futex(&self.raised, libc::FUTEX_WAIT, seen, Some(limit)) == Err(libc::ETIMEDOUT)
             {
                 self.asleep.store(false, Ordering::SeqCst);
                 return self.count() != seen;

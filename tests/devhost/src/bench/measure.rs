@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-//! Measures a row: limit, device, limit, device, ..., and takes medians.
+//! Measures a row: limit, device, limit, device, ..., and takes medians. Pairs
+//! during which others used the CPUs are repeated.
 
 use super::Result;
 use super::case::{Case, Store};
@@ -104,7 +105,10 @@ impl Bench {
                     &plan,
                     case,
                     wake,
-                    |window| limit::file(file, &work, threads, queues, window),
+                    |window| match case.two_wakes {
+                        true => limit::handoff(file, &work, window),
+                        false => limit::file(file, &work, threads, queues, window),
+                    },
                     |window| subject.run(window),
                 )?;
                 subject.stop()?;
@@ -133,20 +137,6 @@ impl Bench {
                 Ok(row)
             }
         }
-    }
-
-    /// What a device could do at depth 1 that needs two wake-ups for a
-    /// command, which reads 4 KiB from the file.
-    pub(crate) fn two_wakes(&mut self, case: &Case) -> Result<Sample> {
-        let (repetitions, length) = (self.plan.repetitions, self.plan.length);
-        let file = self.file()?;
-        let mut samples = Vec::new();
-        for _ in 0..repetitions {
-            let window = window(length);
-            let (tallies, used) = limit::handoff(file, &case.with.work, window)?;
-            samples.push(Sample::new(&tallies, used, window, u64::MAX));
-        }
-        Ok(medians(&samples))
     }
 
     /// See [`Bench::wake`].
@@ -184,6 +174,12 @@ impl Bench {
     }
 }
 
+/// CPUs that others may use while a pair is measured.
+pub(crate) const QUIET: f64 = 0.1;
+
+/// How many times as many pairs are measured at most, for as many quiet ones.
+const PATIENCE: usize = 3;
+
 type Counted = (Vec<Tally>, super::clock::Used);
 
 /// One repetition: what comes before it does not count.
@@ -200,15 +196,22 @@ fn pairs(
 ) -> Result<Row> {
     // Once without counting: workers are made, pages are touched.
     device(window(plan.length / 2))?;
-    let (mut limits, mut devices) = (Vec::new(), Vec::new());
-    for _ in 0..plan.repetitions {
+    let mut pairs: Vec<(Sample, Sample)> = Vec::new();
+    let quiet = |(limit, device): &(Sample, Sample)| limit.others.max(device.others) <= QUIET;
+    while pairs.len() < plan.repetitions * PATIENCE
+        && pairs.iter().filter(|pair| quiet(pair)).count() < plan.repetitions
+    {
         let now = window(plan.length);
         let (tallies, used) = limit(now)?;
-        limits.push(Sample::new(&tallies, used, now, u64::MAX));
+        let limit = Sample::new(&tallies, used, now, u64::MAX);
         let now = window(plan.length);
         let (tallies, used) = device(now)?;
-        devices.push(Sample::new(&tallies, used, now, wake));
+        pairs.push((limit, Sample::new(&tallies, used, now, wake)));
     }
+    // Chosen by what others did meanwhile, never by what came out.
+    pairs.sort_by(|a, b| f64::total_cmp(&a.0.others.max(a.1.others), &b.0.others.max(b.1.others)));
+    pairs.truncate(plan.repetitions);
+    let (limits, devices): (Vec<Sample>, Vec<Sample>) = pairs.into_iter().unzip();
     let mut ratios: Vec<f64> =
         devices.iter().zip(&limits).map(|(device, limit)| device.iops / limit.iops).collect();
     let median = median(&mut ratios);
@@ -225,7 +228,8 @@ fn pairs(
 
 /// The median of each figure by itself.
 fn medians(samples: &[Sample]) -> Sample {
-    let of = |figure: fn(&Sample) -> f64| median(&mut samples.iter().map(figure).collect::<Vec<_>>());
+    let of =
+        |figure: fn(&Sample) -> f64| median(&mut samples.iter().map(figure).collect::<Vec<_>>());
     Sample {
         iops: of(|s| s.iops),
         vcpu_us: of(|s| s.vcpu_us),

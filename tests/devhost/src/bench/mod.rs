@@ -84,15 +84,9 @@ fn table(args: &Args) -> Result<bool> {
     println!("{}", report::head());
     let begun = ticks();
     let mut rows: Vec<Row> = Vec::new();
-    let mut two_wakes = None;
     for case in &cases {
         let row = bench.measure(case).map_err(|error| format!("{case}: {error}"))?;
         println!("{}", report::line(&row));
-        if case.to_string() == "file 4K random read d1 x1" {
-            let sample = bench.two_wakes(case)?;
-            println!("  two wake-ups around the read: {} IOPS", report::count(sample.iops));
-            two_wakes = Some(sample);
-        }
         rows.push(row);
     }
     println!();
@@ -105,7 +99,7 @@ fn table(args: &Args) -> Result<bool> {
         println!("The file was in {}.", dir.display());
     }
     println!("{:.0} s; load {}", clock().ns(ticks() - begun) / 1e9, load());
-    let verdicts = target::verdicts(&rows, two_wakes.as_ref());
+    let verdicts = target::verdicts(&rows);
     if !verdicts.is_empty() {
         println!("\nTargets, for two CPUs:");
         verdicts.iter().for_each(|verdict| println!("{verdict}"));

@@ -2,6 +2,7 @@
 
 //! The table, for people and for programs.
 
+use super::case::Store;
 use super::measure::Row;
 use super::subject::{Sample, Waiting};
 use std::fmt::Write;
@@ -10,12 +11,14 @@ use std::fmt::Write;
 pub(crate) const LEGEND: &str = "\
 IOPS beside the limit that was taken in the same run, in turns: preadv(2) or
 pwritev(2) on the same file from min(depth, 32) threads; for ram, memcpy(3) by a
-thread per queue; for the slow store, as many threads as it has slots.  Medians;
-ratio: median (least - most) of the pairs.  bell: mean nanoseconds of a write to
+thread per queue; for the slow store, as many threads as it has slots; \"of 2
+wakes\", a read of the file between two wake-ups.  Medians; ratio: median (least -
+most) of the pairs.  bell: mean nanoseconds of a write to
 the tail doorbell, and per cent of them that woke a thread.  CPU: microseconds
 per I/O of the guest's CPUs + of the library, and those of the limit.  irq, csw:
 interrupts and context switches per I/O.  p50, p99: microseconds from doorbell to
-completion.  thr: threads of the library.  oth: CPUs that others used meanwhile.
+completion.  thr: threads of the library.  oth: CPUs that others used meanwhile:
+where that is more than 0.1, do not trust the row.
 ";
 
 /// The head of the table.
@@ -44,19 +47,24 @@ pub(crate) fn line(row: &Row) -> String {
     let Row { case, device, limit, ratio, threads, .. } = row;
     let ratio = format!("{:.2} ({:.2} - {:.2})", ratio[0], ratio[1], ratio[2]);
     let cpu = format!("{:.2}+{:.2}", device.vcpu_us, device.library_us);
+    // What runs in the doorbell takes as long as waking a thread, or longer.
+    let woke = match case.store {
+        Store::Ram | Store::FileInline => "-".to_owned(),
+        Store::File | Store::Slow(..) => format!("{:.0}", device.woke * 100.0),
+    };
     let irq = match case.with.wait {
         Waiting::Interrupt => format!("{:.2}", device.interrupts),
         _ => "-".to_owned(),
     };
     let mut line = format!(
-        "{:<39} {:>7} {:>7}  {:<18} {:>6.0} {:>3.0} {:>12} {:>6.2} {:>5} {:>5.2} {:>7.1} {:>7.1} \
+        "{:<39} {:>7} {:>7}  {:<18} {:>6.0} {:>3} {:>12} {:>6.2} {:>5} {:>5.2} {:>7.1} {:>7.1} \
          {:>4} {:>4.1}",
         case.to_string(),
         count(device.iops),
         count(limit.iops),
         ratio,
         device.doorbell_ns,
-        device.woke * 100.0,
+        woke,
         cpu,
         limit.cpu_us(),
         irq,
@@ -64,7 +72,7 @@ pub(crate) fn line(row: &Row) -> String {
         device.p50_us,
         device.p99_us,
         threads,
-        device.others
+        device.others.max(limit.others)
     );
     if let Some((mean, peak)) = row.inside {
         let _ = write!(line, "\n  in the store: {mean:.1} on average, {peak} at most");
@@ -125,11 +133,8 @@ pub(crate) fn tsv(rows: &[Row]) -> String {
             (format!("{mean:.2}"), peak.to_string())
         });
         let [median, least, most] = row.ratio;
-        let _ = writeln!(
-            text,
-            "\t{median:.4}\t{least:.4}\t{most:.4}\t{}\t{mean}\t{peak}",
-            row.threads
-        );
+        let _ =
+            writeln!(text, "\t{median:.4}\t{least:.4}\t{most:.4}\t{}\t{mean}\t{peak}", row.threads);
     }
     text
 }

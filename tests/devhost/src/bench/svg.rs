@@ -39,8 +39,7 @@ pub(crate) fn draw(rows: &[Row]) -> String {
         let y = TOP + number as f64 * ROW;
         let most = row.device.iops.max(row.limit.iops).max(1.0);
         label(&mut text, 12.0, y + 16.0, &row.case.to_string(), "12");
-        for (offset, iops, colour) in
-            [(0.0, row.device.iops, DEVICE), (BAR, row.limit.iops, LIMIT)]
+        for (offset, iops, colour) in [(0.0, row.device.iops, DEVICE), (BAR, row.limit.iops, LIMIT)]
         {
             let width = BAR_WIDTH * iops / most;
             bar(&mut text, NAME_WIDTH, y + offset, width, colour);
