@@ -14,7 +14,8 @@
 #: make header        writes include/bhyve_nvme.h anew
 #: make fmt           formats the code
 #: make lint          fmt-check, clippy and man-check
-#: make guests        fetches QEMU and the guest that demo and tests boot
+#: make guests        fetches all that demo and tests boot, and boots Linux on
+#:                    every size of controller, for an hour
 #: make freebsd       a FreeBSD executable of library and glue (FREEBSD_CC)
 #: make freebsd-tests the tests as FreeBSD programs, in target/freebsd-tests
 #: make clean         removes what was built and fetched
@@ -64,7 +65,8 @@ header:
 	BHYVE_NVME_UPDATE_HEADER=1 cargo test --workspace --test header
 
 guests:
-	cargo run -q -p fetch -- qemu guest
+	cargo run -q -p fetch -- qemu guest ovmf u-boot
+	cargo test --workspace --test matrix -- --ignored
 
 # The steps of "make test", each also by itself.
 
@@ -105,7 +107,7 @@ benches:
 	cargo test --workspace --bench '*'
 
 guest-tests:
-	cargo test --workspace --test guest
+	cargo test --workspace --test guest --test firmware --test matrix
 
 flush-mutants:
 	sh tests/flush_mutants.sh

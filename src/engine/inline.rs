@@ -65,7 +65,8 @@ impl<E: Executor> Engine<E> {
             left = left.saturating_sub(count);
             let commands = kept.commands.get(..count).unwrap_or_default();
             if let Some(batch) = self.batch(queue, commands) {
-                self.run_batch(id, queue, batch, &mut kept.scratch, || true);
+                let quick = self.inline == Inline::NeverWaits;
+                self.run_batch(id, queue, batch, &mut kept.scratch, || quick);
             }
             drop(slot);
             if !queue.has_work() {

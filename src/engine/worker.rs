@@ -2,7 +2,7 @@
 
 //! A worker's life: search, run, search, sleep.
 
-use super::dispatch::{BATCH, Commands, Engine, Fetch};
+use super::dispatch::{BATCH, Commands, Engine, Fetch, Inline};
 use super::mailbox::Mail;
 use super::slots::Slot;
 use super::{Executor, block_all_signals};
@@ -91,7 +91,10 @@ fn work<E: Executor>(engine: &Engine<E>) {
                 let commands = commands.get(..count).unwrap_or_default();
                 if let Some(batch) = engine.batch(queue, commands) {
                     pace.start();
-                    engine.run_batch(id, queue, batch, &mut scratch, || pace.tick());
+                    // A completion's interrupt waits for the next command only
+                    // where that cannot be held up.
+                    let waits = engine.inline != Inline::NeverWaits;
+                    engine.run_batch(id, queue, batch, &mut scratch, || pace.tick() && !waits);
                 }
             }
         }

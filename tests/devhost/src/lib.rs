@@ -8,6 +8,8 @@
 //!   bhyve's functions under their own names.
 //! - [`driver`]: an NVMe driver in this process, for tests and benchmarks.
 //! - [`faults`]: stores that misbehave as they are told.
+//! - [`rig`]: a device with a driver at it, for tests.
+//! - [`usage`]: what a thread costs, for measurements.
 //! - `vfio` (on Linux): a server that lends a device to another process.
 //! - `guest` (on Linux): a Linux guest in QEMU that uses such a server.
 
@@ -17,8 +19,8 @@ pub mod driver;
 pub mod faults;
 #[cfg(target_os = "linux")]
 pub mod guest;
-#[cfg(target_os = "linux")]
 pub mod rig;
 mod temp;
+pub mod usage;
 #[cfg(target_os = "linux")]
 pub mod vfio;

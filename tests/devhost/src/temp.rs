@@ -54,6 +54,7 @@ impl Drop for TempDir {
 
 /// Removes all folders of this process, which is about to end without
 /// unwinding.
+#[cfg(target_os = "linux")]
 pub(crate) fn remove_all() {
     for path in live().drain(..) {
         let _ = std::fs::remove_dir_all(path);

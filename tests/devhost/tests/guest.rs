@@ -146,7 +146,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(Path::new(line.trim_end()), dir.join("cntrl"));
-        Server(child, Socket { path: dir.join("cntrl"), slot: None })
+        Server(child, Socket { path: dir.join("cntrl"), slot: None, boot_index: None })
     }
 
     fn options(&self, commands: &str) -> Options {

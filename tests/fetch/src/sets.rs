@@ -58,7 +58,7 @@ fn root(package: &'static str) -> Root {
 }
 
 /// Names of all sets.
-pub const NAMES: [&str; 5] = ["qemu", "guest", "mandoc", "rust-src", "bmake"];
+pub const NAMES: [&str; 7] = ["qemu", "guest", "ovmf", "u-boot", "mandoc", "rust-src", "bmake"];
 
 /// The definition of a set. `rust-src` runs `rustc` to learn its release.
 pub fn find(name: &str) -> Result<Set> {
@@ -112,6 +112,20 @@ pub fn find(name: &str) -> Result<Set> {
                 "debconf",
                 "logsave",
             ],
+            ..set
+        },
+        "ovmf" => Set {
+            name: "ovmf",
+            about: "UEFI firmware for QEMU, and its shell as an EFI application",
+            roots: ["ovmf", "efi-shell-x64"].map(root).into(),
+            keep: vec!["usr/share/OVMF", "usr/share/efi-shell-x64"],
+            ..set
+        },
+        "u-boot" => Set {
+            name: "u-boot",
+            about: "U-Boot for QEMU's machines",
+            roots: vec![root("u-boot-qemu")],
+            keep: vec!["usr/lib/u-boot/qemu-x86_64"],
             ..set
         },
         "mandoc" => Set {

@@ -247,11 +247,7 @@ fn start(
 
 /// The library's initialisation over the store that the [`Opener`] at `arg`
 /// opens.
-extern "C" fn init_over(
-    arg: *mut c_void,
-    pi: *mut ffi::Instance,
-    nvl: *mut ffi::Nvlist,
-) -> c_int {
+extern "C" fn init_over(arg: *mut c_void, pi: *mut ffi::Instance, nvl: *mut ffi::Nvlist) -> c_int {
     // SAFETY: what `start` passes.
     let open = unsafe { *arg.cast::<Opener<'_>>() };
     // SAFETY: the stand-in's own instance and node, as `pe_init` gets them.

@@ -148,15 +148,16 @@ impl CompletionQueue {
     pub fn words(&self) -> [u32; 4] {
         let at = self.ring.address() + u64::from(self.head) * CQ_ENTRY;
         let machine = self.function.machine();
-        // The word with the phase first: what it vouches for is read after it.
-        let last = machine.load32(at + 12);
-        [machine.load32(at), machine.load32(at + 4), machine.load32(at + 8), last]
+        // The half with the phase first, in one access: what it vouches for is
+        // read after it.
+        let high = machine.load64(at + 8);
+        let low = machine.load64(at);
+        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
     }
 
     /// Whether a completion is there.
     pub fn ready(&self) -> bool {
-        let at = self.ring.address() + u64::from(self.head) * CQ_ENTRY + 12;
-        (self.function.machine().load32(at) >> 16 & 1 == 1) == self.phase
+        (self.words()[3] >> 16 & 1 == 1) == self.phase
     }
 
     /// Takes the completion at the head; the doorbell is left alone.

@@ -41,7 +41,9 @@ impl Backend for FaultyStore {
 
     fn write(&self, offset: u64, segments: &[Segment], durable: bool) -> Result<(), Error> {
         self.meet(Way::Write, offset, total_len(segments))?;
-        self.store.write(offset, segments, durable)
+        self.store.write(offset, segments, durable)?;
+        // A durable write flushes.
+        if durable { self.meet(Way::Flush, 0, 0) } else { Ok(()) }
     }
 
     fn flush(&self) -> Result<(), Error> {

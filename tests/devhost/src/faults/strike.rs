@@ -57,7 +57,8 @@ impl Faults {
     /// From now on each of `faults` goes wrong, and nothing else. What is held
     /// stays held.
     pub fn set(&self, faults: &[Fault]) {
-        let active = |fault: &Fault| Active { fault: fault.clone(), seen: 0, met: 0, lot: fault.seed };
+        let active =
+            |fault: &Fault| Active { fault: fault.clone(), seen: 0, met: 0, lot: fault.seed };
         self.lock().active = faults.iter().map(active).collect();
     }
 
@@ -88,12 +89,12 @@ impl Faults {
         self.lock().stuck
     }
 
-    /// Waits until `count` operations do not end, ten seconds at most; returns
-    /// how many do not.
+    /// Waits until at least `count` operations do not end, ten seconds at most;
+    /// returns how many do not.
     pub fn wait_stuck(&self, count: usize) -> usize {
         let end = Instant::now() + Duration::from_secs(10);
         let mut state = self.lock();
-        while state.stuck != count {
+        while state.stuck < count {
             let Some(left) = end.checked_duration_since(Instant::now()) else { break };
             state = self.wait(state, left);
         }
@@ -156,9 +157,7 @@ impl Active {
         let touched = match &self.fault.range {
             None => true,
             Some(range) => {
-                way != Way::Flush
-                    && offset < range.end
-                    && offset.saturating_add(len) > range.start
+                way != Way::Flush && offset < range.end && offset.saturating_add(len) > range.start
             }
         };
         if !concerned || !touched {

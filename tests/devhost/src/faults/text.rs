@@ -139,11 +139,7 @@ mod tests {
                 Fault { seed: 9, ..Fault::always(Kind::EINTR).per_million(500_000) },
             ),
             ("4,delay=2s", (0, 4, 0), Fault::always(ms(2000))),
-            (
-                "4,delay=7us",
-                (0, 4, 0),
-                Fault::always(Kind::Delay(Duration::from_micros(7))),
-            ),
+            ("4,delay=7us", (0, 4, 0), Fault::always(Kind::Delay(Duration::from_micros(7)))),
         ] {
             assert_eq!(parse(text), Ok((place, fault)), "{text}");
         }

@@ -12,6 +12,8 @@ use std::time::Duration;
 mod accel;
 mod cpio;
 mod elf;
+mod esp;
+mod firmware;
 mod image;
 mod interrupt;
 mod qemu;
@@ -20,6 +22,7 @@ mod terminal;
 
 pub use crate::temp::TempDir;
 pub use accel::Accel;
+pub use firmware::{converse, write_efi_disk};
 pub use interrupt::clean_up_on_signals;
 pub use qemu::{interactive, run, run_firmware};
 pub use served::{Served, Spec};
@@ -38,6 +41,19 @@ pub enum Echo {
     All,
 }
 
+/// What starts the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// QEMU puts the kernel into its memory.
+    Kernel,
+    /// SeaBIOS, from the first sector of a disk.
+    SeaBios,
+    /// OVMF, from a disk's EFI system partition; see [`write_efi_disk`].
+    Ovmf,
+    /// U-Boot, by what it is told on its console.
+    UBoot,
+}
+
 /// A vfio-user server, for a guest to use as a PCI device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
@@ -45,11 +61,15 @@ pub struct Socket {
     pub path: PathBuf,
     /// The slot on the guest's first bus, 1 to 30; None leaves it to QEMU.
     pub slot: Option<u8>,
+    /// The place in the firmware's boot order.
+    pub boot_index: Option<u32>,
 }
 
 /// A guest, and what it is to do.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What starts it.
+    pub boot: Boot,
     /// Virtual CPUs.
     pub smp: u32,
     /// Memory in MiB.
@@ -63,6 +83,11 @@ pub struct Options {
     pub commands: String,
     /// Files that the guest finds in `/job`: name and contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Puts an IOMMU between the devices and the guest's memory, which the
+    /// kernel then opens to a device only as long as a transfer lasts.
+    pub iommu: bool,
+    /// The guest may start again; else its reboot is its end.
+    pub reboots: bool,
     /// More of the kernel's command line.
     pub kernel_args: String,
     /// More arguments for QEMU.
@@ -78,12 +103,15 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
+            boot: Boot::Kernel,
             smp: 2,
             mem: 512,
             sockets: Vec::new(),
             disks: 0,
             commands: String::new(),
             files: Vec::new(),
+            iommu: false,
+            reboots: false,
             kernel_args: String::new(),
             qemu_args: Vec::new(),
             timeout: Duration::from_secs(300),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::cpio::Cpio;
 use super::terminal::Terminal;
-use super::{Echo, Options, Outcome, Result, Socket, image};
+use super::{Boot, Echo, Options, Outcome, Result, Socket, firmware, image};
 use crate::temp::TempDir;
 
 /// Runs `options.commands` in a guest of its own and shuts it down.
@@ -133,23 +133,32 @@ pub fn run_firmware(options: &Options, time: Duration) -> Result<()> {
     }
 }
 
-/// QEMU with the guest's kernel, without serial ports.
+/// QEMU with what starts the guest, without serial ports.
 fn command(options: &Options, dir: &Path, commands: Option<&str>) -> Result<Command> {
+    let mut command = machine(options)?;
+    if options.boot != Boot::Kernel {
+        firmware::add(&mut command, options.boot, dir)?;
+        return Ok(command);
+    }
     let fetching = fetch::Options::default();
     let guest = fetch::fetch("guest", &fetching)?;
     let image = image::build(&guest, &fetching.cache)?;
     let initramfs = dir.join("initramfs");
-    write_initramfs(&initramfs, &image.initramfs, options, commands)?;
-    let mut command = machine(options)?;
+    fs::copy(&image.initramfs, &initramfs).map_err(|e| format!("{}: {e}", initramfs.display()))?;
+    File::options().append(true).open(&initramfs)?.write_all(&job(options, commands))?;
     command.arg("-kernel").arg(&image.kernel).arg("-initrd").arg(&initramfs);
-    command
-        .arg("-append")
-        .arg(format!("console=ttyS0 quiet panic=-1 mitigations=off {}", options.kernel_args));
+    command.arg("-append").arg(kernel_line(options));
     Ok(command)
 }
 
+/// The kernel's command line.
+pub(super) fn kernel_line(options: &Options) -> String {
+    let iommu = if options.iommu { "intel_iommu=on,strict iommu=nopt " } else { "" };
+    format!("console=ttyS0 quiet panic=-1 mitigations=off {iommu}{}", options.kernel_args)
+}
+
 /// QEMU with memory, processors and devices.
-fn machine(options: &Options) -> Result<Command> {
+pub(super) fn machine(options: &Options) -> Result<Command> {
     let fetching = fetch::Options::default();
     let qemu = fetch::fetch("qemu", &fetching)?;
     let accel = options.accel.name(&fetching.cache)?;
@@ -158,18 +167,18 @@ fn machine(options: &Options) -> Result<Command> {
     command.arg("-L").arg(share.join("qemu")).arg("-L").arg(share.join("seabios"));
     // KVM gives the guest the host's processor; TCG all that it can emulate.
     command.args(["-accel", accel, "-cpu", "max", "-smp", &options.smp.to_string()]);
-    command.args([
-        "-m",
-        &format!("{}M", options.mem),
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
+    command.args(["-m", &format!("{}M", options.mem), "-nodefaults", "-display", "none"]);
+    if !options.reboots {
+        command.arg("-no-reboot");
+    }
     // The server maps the guest's memory, so it must be a shared file.
     command
         .args(["-object", &format!("memory-backend-memfd,id=mem,size={}M,share=on", options.mem)]);
     command.args(["-machine", "q35,memory-backend=mem"]);
+    if options.iommu {
+        // It must be there before the devices behind it.
+        command.args(["-device", "intel-iommu,caching-mode=on"]);
+    }
     for socket in &options.sockets {
         command.arg("-device").arg(vfio_user_device(socket)?);
     }
@@ -186,20 +195,16 @@ fn vfio_user_device(socket: &Socket) -> Result<String> {
     let path = path
         .ok_or_else(|| format!("{}: a socket's path must be plain text", socket.path.display()))?;
     let slot = socket.slot.map_or(String::new(), |slot| format!(r#","addr":"{slot:#x}""#));
+    let order = socket.boot_index.map_or(String::new(), |index| format!(r#","bootindex":{index}"#));
     // QEMU gives a device up for good when one access takes longer than this
     // many milliseconds; its own 5 s are short on a loaded machine.
     Ok(format!(
-        r#"{{"driver":"vfio-user-pci","x-msg-timeout":60000,"socket":{{"type":"unix","path":"{path}"}}{slot}}}"#
+        r#"{{"driver":"vfio-user-pci","x-msg-timeout":60000,"socket":{{"type":"unix","path":"{path}"}}{slot}{order}}}"#
     ))
 }
 
-/// The image's archive, followed by one with this run's commands.
-fn write_initramfs(
-    to: &Path,
-    base: &Path,
-    options: &Options,
-    commands: Option<&str>,
-) -> Result<()> {
+/// An archive with this run's commands, to follow the image's.
+pub(super) fn job(options: &Options, commands: Option<&str>) -> Vec<u8> {
     let mut job = Cpio::default();
     job.file("job/disks", 0o644, format!("{}\n", options.disks).as_bytes());
     for (name, contents) in &options.files {
@@ -208,9 +213,7 @@ fn write_initramfs(
     if let Some(commands) = commands {
         job.file("job/commands", 0o644, commands.as_bytes());
     }
-    fs::copy(base, to).map_err(|e| format!("{}: {e}", to.display()))?;
-    File::options().append(true).open(to)?.write_all(&job.finish())?;
-    Ok(())
+    job.finish()
 }
 
 /// Runs between fork and exec: QEMU shall not outlive the thread that waits for it.
@@ -223,10 +226,10 @@ fn die_with_parent() -> io::Result<()> {
 }
 
 /// QEMU, killed when this goes out of scope.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Running {
-    fn end(&mut self, kill: bool) -> io::Result<ExitStatus> {
+    pub(super) fn end(&mut self, kill: bool) -> io::Result<ExitStatus> {
         if kill {
             let _ = self.0.kill();
         }
@@ -308,7 +311,9 @@ mod tests {
 
     #[test]
     fn a_device_path_cannot_break_out_of_its_json() {
-        let device = |path: &str, slot| vfio_user_device(&Socket { path: path.into(), slot });
+        let device = |path: &str, slot| {
+            vfio_user_device(&Socket { path: path.into(), slot, boot_index: None })
+        };
         assert!(device("/tmp/a b/cntrl", None).unwrap().ends_with(r#""path":"/tmp/a b/cntrl"}}"#));
         assert!(device("/tmp/cntrl", Some(30)).unwrap().ends_with(r#"},"addr":"0x1e"}"#));
         assert!(device("/tmp/\"},{", None).is_err());

@@ -41,7 +41,12 @@ impl Spec {
                 )
                 .into());
             }
-            specs.push(Spec { place, slot: Some(slot.clone()), settings: Vec::new(), faults: Vec::new() });
+            specs.push(Spec {
+                place,
+                slot: Some(slot.clone()),
+                settings: Vec::new(),
+                faults: Vec::new(),
+            });
         }
         for (path, _) in settings {
             let Some(place) = parse_path(path) else { continue };
@@ -61,6 +66,16 @@ impl Spec {
     pub fn name(&self) -> String {
         let (bus, slot, function) = self.place;
         format!("{bus}:{slot}:{function}")
+    }
+
+    /// The value of `bootindex`, which bhyve gives to the firmware.
+    fn boot_index(&self) -> Option<u32> {
+        let (bus, slot, function) = self.place;
+        let path = format!("pci.{bus}.{slot}.{function}.bootindex");
+        let words = self.slot.iter().flat_map(|slot| slot.split(','));
+        let settings = self.settings.iter().filter(|(name, _)| *name == path);
+        let given = words.filter_map(|word| word.strip_prefix("bootindex="));
+        given.chain(settings.map(|(_, value)| value.as_str())).last()?.parse().ok()
     }
 
     /// The slot to have in a guest of ours, where that is free: its first bus
@@ -109,6 +124,8 @@ pub struct Served {
     devices: Vec<Arc<Device>>,
     servers: Vec<Running>,
     sockets: Vec<Socket>,
+    /// What goes wrong with the devices' stores.
+    faults: Vec<Faults>,
     /// Hears of each server that ended.
     ended: Receiver<()>,
     _dir: Option<TempDir>,
@@ -138,6 +155,7 @@ impl Served {
             devices: Vec::new(),
             servers: Vec::new(),
             sockets: Vec::new(),
+            faults: Vec::new(),
             ended,
             _dir: None,
         };
@@ -151,7 +169,10 @@ impl Served {
             let device = if spec.faults.is_empty() {
                 Device::with_settings(&machine, slot, &settings)?
             } else {
-                faults::device(&machine, slot, &settings, &Faults::of(&spec.faults))?
+                let faults = Faults::of(&spec.faults);
+                let device = faults::device(&machine, slot, &settings, &faults)?;
+                served.faults.push(faults);
+                device
             };
             for line in device.start_messages() {
                 eprintln!("{line}");
@@ -161,7 +182,11 @@ impl Served {
                 if specs.len() == 1 { dir.to_owned() } else { dir.join(name.replace(':', ".")) };
             let mut server = vfio::Server::bind_in(&folder)
                 .map_err(|e| format!("{}: {e}", folder.join("cntrl").display()))?;
-            served.sockets.push(Socket { path: server.path().to_owned(), slot: spec.guest_slot() });
+            served.sockets.push(Socket {
+                path: server.path().to_owned(),
+                slot: spec.guest_slot(),
+                boot_index: spec.boot_index(),
+            });
             let stop = server.stop_handle();
             let (served_device, options, place) = (device.clone(), options.clone(), name.clone());
             let ending = Ending(ending.clone());
@@ -222,6 +247,10 @@ impl Served {
     }
 
     fn stop(&self) {
+        // What never ends would keep its server.
+        for faults in &self.faults {
+            faults.release();
+        }
         for server in &self.servers {
             server.stop.stop();
         }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! Interrupts as in bhyve: what is masked or disabled when it is raised is
+//! dropped there, and nothing is pending afterwards. Nothing may be lost.
+
+use devhost::driver::{Enable, QueuePair, Wait};
+use devhost::faults::{Fault, Kind};
+use devhost::rig::{Rig, STORES, Store, pause, read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Ways to hold an interrupt back, and to let it come.
+#[derive(Clone, Copy, Debug)]
+enum Hold {
+    Vector,
+    Function,
+    Disabled,
+}
+
+const HOLDS: [Hold; 3] = [Hold::Vector, Hold::Function, Hold::Disabled];
+
+fn hold(rig: &Rig, how: Hold, vector: u16, held: bool) {
+    let msix = rig.nvme.msix();
+    match how {
+        Hold::Vector => msix.mask(vector, held),
+        Hold::Function => msix.mask_function(held),
+        Hold::Disabled => msix.enable(!held),
+    }
+}
+
+#[test]
+fn what_is_held_back_comes_when_it_is_let() {
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        let pair = rig.pair(3, 8);
+        let data = rig.data(512);
+        let interrupts = rig.nvme.msix().interrupts().clone();
+        for how in HOLDS {
+            hold(&rig, how, 3, true);
+            let before = interrupts.count(3);
+            pair.execute(read(&data, 0)).unwrap();
+            pause(Duration::from_millis(5));
+            assert_eq!(interrupts.count(3), before, "{how:?}: it is held back");
+            hold(&rig, how, 3, false);
+            // Raised by the vCPU that lets it come, before its access ends.
+            assert!(interrupts.count(3) > before, "{how:?}: it was lost");
+            pause(Duration::from_millis(5));
+            assert_eq!(interrupts.count(3), before + 1, "{how:?}: it came twice");
+        }
+        assert_eq!(interrupts.strays(), 0);
+    }
+}
+
+/// Held in more than one way, it comes when the last lets it go.
+#[test]
+fn all_masks_have_to_be_clear() {
+    let rig = Rig::new(Store::Ram, "");
+    let pair = rig.pair(1, 8);
+    let data = rig.data(512);
+    let interrupts = rig.nvme.msix().interrupts().clone();
+    for last in 0..3 {
+        HOLDS.iter().for_each(|how| hold(&rig, *how, 1, true));
+        let before = interrupts.count(1);
+        pair.execute(read(&data, 0)).unwrap();
+        for step in 1..=3 {
+            assert_eq!(interrupts.count(1), before);
+            hold(&rig, HOLDS[(last + step) % 3], 1, false);
+        }
+        assert!(interrupts.count(1) > before);
+    }
+}
+
+/// Runs commands that are waited for by interrupt alone while another vCPU
+/// does `trouble` again and again.
+fn under(rig: &Rig, pair: &QueuePair, commands: usize, trouble: impl Fn() + Sync) {
+    let data = rig.data(512);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let vcpu = scope.spawn(|| {
+            while !stop.load(Ordering::SeqCst) {
+                trouble();
+                std::thread::yield_now();
+            }
+        });
+        let run = pair.stream(
+            3,
+            commands,
+            |_| read(&data, 0),
+            |_, completion| {
+                assert!(completion.status.is_success());
+            },
+        );
+        stop.store(true, Ordering::SeqCst);
+        vcpu.join().unwrap();
+        run.unwrap();
+    });
+}
+
+/// Linux masks a vector, writes its new message and unmasks it, whenever it
+/// moves an interrupt to another CPU.
+#[test]
+fn linux_moves_vectors_between_cpus_and_misses_nothing() {
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        let pair = rig.interrupting_pair(1, 8);
+        under(&rig, &pair, 3000, || rig.nvme.msix().program(1));
+        assert_eq!(rig.nvme.msix().interrupts().strays(), 0);
+    }
+}
+
+#[test]
+fn masks_of_all_kinds_at_any_time_lose_nothing() {
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        let pair = rig.interrupting_pair(1, 8);
+        for how in HOLDS {
+            under(&rig, &pair, 1500, || {
+                hold(&rig, how, 1, true);
+                std::thread::yield_now();
+                hold(&rig, how, 1, false);
+            });
+        }
+    }
+}
+
+/// A vector is checked against the table, not against what is enabled.
+#[test]
+fn a_queue_may_be_made_before_msix_is_enabled() {
+    for (store, options) in STORES {
+        let rig = Rig::idle(store, options);
+        rig.enable();
+        let pair = rig.interrupting_pair(16, 8);
+        let cid = pair.submit(read(&rig.data(512), 0)).unwrap();
+        pause(Duration::from_millis(10));
+        assert_eq!(rig.nvme.msix().interrupts().total(), 0);
+        rig.nvme.msix().setup();
+        assert!(pair.wait(cid).unwrap().status.is_success());
+    }
+}
+
+/// The old life's interrupts are gone with it.
+#[test]
+fn a_reset_forgets_what_was_held_back() {
+    for (store, options) in STORES {
+        for function_level in [false, true] {
+            let rig = Rig::new(store, options);
+            let pair = rig.pair(1, 8);
+            for vector in [0, 1] {
+                rig.nvme.msix().mask(vector, true);
+            }
+            pair.execute(read(&rig.data(512), 0)).unwrap();
+            if function_level {
+                rig.nvme.function_level_reset().unwrap();
+                assert!(rig.nvme.msix().masked(1), "a function level reset masks all");
+                assert_eq!(rig.nvme.msix().control() & 0xc000, 0);
+            } else {
+                rig.nvme.disable().unwrap();
+            }
+            let before = rig.nvme.msix().interrupts().total();
+            rig.nvme.msix().setup();
+            pause(Duration::from_millis(5));
+            assert_eq!(rig.nvme.msix().interrupts().total(), before);
+            rig.nvme.enable(&Enable { wait: Wait::Interrupt, ..Enable::default() }).unwrap();
+            let pair = rig.interrupting_pair(1, 8);
+            pair.execute(read(&rig.data(512), 0)).unwrap();
+        }
+    }
+}
+
+/// A completion's interrupt is not kept for a command that takes long, even
+/// where all before it were so quick that one interrupt served for several.
+#[test]
+fn an_interrupt_does_not_wait_for_a_command_that_never_ends() {
+    for store in [Store::Ram, Store::File] {
+        let rig = Rig::faulty(store, ",ioslots=1");
+        let pair = rig.pair(1, 64);
+        let data = rig.data(512);
+        let interrupts = rig.nvme.msix().interrupts().clone();
+        rig.faults.set(&[Fault::always(Kind::Never).at(100..101)]);
+        for round in 0..20 {
+            // The store is known to be quick by now.
+            pair.stream(40, 2000, |_| read(&data, 0), |_, _| ()).unwrap();
+            pause(Duration::from_millis(2));
+            let before = interrupts.count(1);
+            let mut entries = vec![read(&data, 0); 4];
+            entries.push(read(&data, 100));
+            let cids = pair.submit_all(&entries).unwrap();
+            assert_eq!(rig.faults.wait_stuck(1), 1);
+            let after = interrupts.wait(1, before, Duration::from_secs(2));
+            assert!(after > before, "{store:?}, round {round}: no interrupt for what has ended");
+            pair.poll();
+            assert!(cids[..4].iter().all(|cid| pair.take(*cid).is_some()));
+            rig.faults.release();
+            assert!(pair.wait(cids[4]).unwrap().status.is_success());
+        }
+    }
+}
