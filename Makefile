@@ -66,7 +66,7 @@ header:
 
 guests:
 	cargo run -q -p fetch -- qemu guest ovmf u-boot
-	cargo test --workspace --test matrix -- --ignored
+	cargo test --workspace --test firmware --test matrix -- --include-ignored
 
 # The steps of "make test", each also by itself.
 
@@ -107,7 +107,7 @@ benches:
 	cargo test --workspace --bench '*'
 
 guest-tests:
-	cargo test --workspace --test guest --test firmware --test matrix
+	cargo test --workspace --test guest
 
 flush-mutants:
 	sh tests/flush_mutants.sh

@@ -20,6 +20,7 @@
 )]
 
 mod admin;
+mod allowance;
 mod events;
 mod features;
 mod identify;

@@ -16,6 +16,7 @@
 //! guest memory any more. If an I/O never returns, RDY stays 1 and the guest
 //! gives the disk up by its own time-out.
 
+use super::allowance::Allowance;
 use super::events::Events;
 use super::features::Values;
 use super::logs::ErrorLog;
@@ -64,12 +65,11 @@ pub(super) struct ControllerThread {
     pub(super) deletions: Vec<Deletion>,
     pub(super) segments: Segments,
     pub(super) started: Instant,
-    /// Lines that the guest may still cause in the log, in this life.
-    complaints_left: u32,
+    /// Lines on what the guest does wrong.
+    complaints: Allowance,
+    /// Lines on what the host fails at, when the guest asks for it.
+    failures: Allowance,
 }
-
-/// See [`ControllerThread::complain`].
-const COMPLAINTS: u32 = 4;
 
 impl ControllerThread {
     pub(super) fn new(shared: Arc<Shared>) -> ControllerThread {
@@ -86,7 +86,8 @@ impl ControllerThread {
             deletions: Vec::new(),
             segments: Segments::default(),
             started: Instant::now(),
-            complaints_left: COMPLAINTS,
+            complaints: Allowance::new(Instant::now()),
+            failures: Allowance::new(Instant::now()),
         };
         thread.reset_features();
         thread
@@ -102,7 +103,7 @@ impl ControllerThread {
                 return;
             }
             if mail.contains(Mail::GROW) {
-                self.shared.grow();
+                self.grow();
             }
             self.step();
         }
@@ -224,9 +225,10 @@ impl ControllerThread {
             errors: _, // lasts
             queues,
             deletions,
-            segments: _, // filled anew by every use
-            started: _,  // lasts
-            complaints_left,
+            segments: _,   // filled anew by every use
+            started: _,    // lasts
+            complaints: _, // last: a guest can reset as often as it likes
+            failures: _,   // last
         } = self;
         *stage = Stage::Disabled;
         *shutdown = Shutdown::None;
@@ -234,7 +236,6 @@ impl ControllerThread {
         events.reset();
         queues.clear();
         deletions.clear();
-        *complaints_left = COMPLAINTS;
         shared.engine.interrupts.forget();
         shared.registers.clear_interrupt_mask();
         self.reset_features();
@@ -275,7 +276,7 @@ impl ControllerThread {
     fn finish_jobs(&mut self) {
         for JobDone { life, purpose, result } in self.shared.take_done() {
             if let Err(error) = result {
-                log::error!("nvme {}: flush failed: {error:?}", self.shared.settings.name);
+                self.fail(&format!("flush failed: {error:?}"));
             }
             if life != self.life || self.stage == Stage::Resetting {
                 continue;
@@ -322,27 +323,31 @@ impl ControllerThread {
         }
     }
 
-    /// Logs what a guest does wrong, but only a few lines in each of its lives.
+    /// Logs what the guest does wrong.
     fn complain(&mut self, what: &str) {
-        if let Some(left) = self.complaints_left.checked_sub(1) {
-            self.complaints_left = left;
+        if self.complaints.take(Instant::now()) {
             log::warn!("nvme {}: guest: {what}", self.shared.settings.name);
         }
     }
-}
 
-impl Shared {
+    /// Logs what the host has failed at.
+    fn fail(&mut self, what: &str) {
+        if self.failures.take(Instant::now()) {
+            log::error!("nvme {}: {what}", self.shared.settings.name);
+        }
+    }
+
     /// Makes the worker that the pool has asked for.
-    pub(super) fn grow(self: &Arc<Shared>) {
-        let shared = self.clone();
-        let name = format!("nvme-{}-io", self.settings.name);
+    fn grow(&mut self) {
+        let shared = self.shared.clone();
+        let name = format!("nvme-{}-io", shared.settings.name);
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
             let engine = &shared.engine;
             engine.fault.guard("worker", || Engine::work(engine));
         });
         if let Err(error) = spawned {
-            log::error!("nvme {}: cannot make a thread: {error}", self.settings.name);
-            self.engine.growing_failed();
+            self.fail(&format!("cannot make a thread: {error}"));
+            self.shared.engine.growing_failed();
         }
     }
 }

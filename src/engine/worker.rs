@@ -8,52 +8,11 @@ use super::slots::Slot;
 use super::{Executor, block_all_signals};
 use crate::queue::{SubmissionQueue, Visit};
 use crate::wire::command::Command;
-use std::time::Instant;
-
-/// A store whose commands take longer than this is slow: commands are then
-/// fetched one at a time, so that other workers share the queue, and each
-/// completion gets its own interrupt.
-const SLOW_NS: u64 = 20_000;
 
 /// What a search found.
 enum Found<'a, E: Executor> {
     Job(E::Job),
     Commands { id: u16, queue: &'a SubmissionQueue, count: usize, _visit: Visit<'a> },
-}
-
-/// How long commands take, measured on this worker.
-struct Pace {
-    mean_ns: u64,
-    last: Instant,
-}
-
-impl Pace {
-    /// Until measured, the store counts as slow.
-    fn new() -> Pace {
-        Pace { mean_ns: SLOW_NS.saturating_mul(2), last: Instant::now() }
-    }
-
-    fn start(&mut self) {
-        self.last = Instant::now();
-    }
-
-    /// A command has ended. Returns whether the store is quick.
-    fn tick(&mut self) -> bool {
-        let now = Instant::now();
-        let took = u64::try_from(now.duration_since(self.last).as_nanos()).unwrap_or(u64::MAX);
-        self.last = now;
-        // A moving average over about eight commands.
-        self.mean_ns = self.mean_ns.saturating_sub(self.mean_ns / 8).saturating_add(took / 8);
-        self.is_quick()
-    }
-
-    fn is_quick(&self) -> bool {
-        self.mean_ns <= SLOW_NS
-    }
-
-    fn batch(&self) -> usize {
-        if self.is_quick() { BATCH } else { 1 }
-    }
 }
 
 impl<E: Executor> Engine<E> {
@@ -70,11 +29,15 @@ fn work<E: Executor>(engine: &Engine<E>) {
     let idle = || engine.mailbox.post(Mail::IDLE);
     let mut scratch = E::Scratch::default();
     let mut commands: Commands = [Command::zeroed(); BATCH];
-    let mut pace = Pace::new();
+    // A store that may wait is asked for one command at a time: the others are
+    // left to other workers, and a completion's interrupt does not wait for
+    // the next command.
+    let quick = engine.inline == Inline::NeverWaits;
+    let want = if quick { BATCH } else { 1 };
     // Workers start at different queues, so that none is favoured.
     let mut cursor = me as u32;
     loop {
-        let buffer = commands.get_mut(..pace.batch()).unwrap_or_default();
+        let buffer = commands.get_mut(..want).unwrap_or_default();
         let Some((slot, found)) = search(engine, &mut cursor, buffer, &idle) else {
             if engine.pool.sleep(me, || engine.has_work()) {
                 continue;
@@ -90,11 +53,7 @@ fn work<E: Executor>(engine: &Engine<E>) {
             Found::Commands { id, queue, count, _visit } => {
                 let commands = commands.get(..count).unwrap_or_default();
                 if let Some(batch) = engine.batch(queue, commands) {
-                    pace.start();
-                    // A completion's interrupt waits for the next command only
-                    // where that cannot be held up.
-                    let waits = engine.inline != Inline::NeverWaits;
-                    engine.run_batch(id, queue, batch, &mut scratch, || pace.tick() && !waits);
+                    engine.run_batch(id, queue, batch, &mut scratch, || quick);
                 }
             }
         }

@@ -6,9 +6,8 @@ use devhost::bhyve::{Device, LogCapture, Machine};
 use devhost::driver::registers as reg;
 use devhost::driver::{Data, Entry, Memory, Nvme, QueuePair};
 use devhost::faults::{Fault, Kind, Ops};
-use devhost::rig::{Rig, STORES, Store, pattern, pause, read, write};
+use devhost::rig::{Rig, STORES, Store, pattern, read, write};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The event that a doorbell of no queue raises, and the one of a bad value.
 const NO_QUEUE: u32 = 0x0001_0000;
@@ -181,6 +180,7 @@ fn a_legal_tail_on_a_busy_nearly_full_ring_is_never_refused() {
     }
 }
 
+/// Nor does a guest get more of the log by resetting in between.
 #[test]
 fn a_storm_of_bad_doorbells_holds_up_nobody_and_is_told_in_few_lines() {
     let log = LogCapture::start();
@@ -203,9 +203,14 @@ fn a_storm_of_bad_doorbells_holds_up_nobody_and_is_told_in_few_lines() {
             nvme.identify(1, 0).unwrap();
         }
     });
-    nvme.identify(1, 0).unwrap();
-    pause(Duration::from_millis(20));
+    for _ in 0..50 {
+        nvme.disable().unwrap();
+        nvme.enable(&devhost::driver::Enable::default()).unwrap();
+        nvme.write32(nvme.sq_doorbell(1), 1);
+        nvme.identify(1, 0).unwrap();
+    }
     let lines: Vec<String> =
         log.lines().into_iter().filter(|line| line.contains("nvme 9:0")).collect();
-    assert!((1..=8).contains(&lines.len()), "{lines:#?}");
+    // A few for each minute that this takes.
+    assert!((1..=12).contains(&lines.len()), "{lines:#?}");
 }
