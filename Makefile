@@ -6,9 +6,10 @@
 #: make               the library, as bhyve links it
 #: make demo          a Linux guest on the device, from nothing
 #: make test          everything that has to hold; each step also by itself:
-#:                      fmt-check clippy man-check makefile-check unit
-#:                      model glue c-abi freebsd-clippy freebsd
-#:                      freebsd-tests benches guest-tests flush-mutants
+#:                      fmt-check clippy man-check makefile-check
+#:                      conformance unit model glue c-abi freebsd-clippy
+#:                      freebsd freebsd-tests benches guest-tests
+#:                      flush-mutants
 #: make bench         the figures, beside the limits of this machine
 #: make install       library, header, glue and manual (PREFIX, DESTDIR)
 #: make header        writes include/bhyve_nvme.h anew
@@ -24,13 +25,13 @@ PREFIX?=	/usr/local
 DESTDIR?=
 
 # What "make test" runs, the quick and the likely to fail first.
-TESTS=	fmt-check clippy man-check makefile-check unit model glue \
-	c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
+TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
+	glue c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
 	flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
-	fmt-check clippy man-check makefile-check unit model glue \
-	c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
+	fmt-check clippy man-check makefile-check conformance unit model \
+	glue c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
 	flush-mutants
 
 all:
@@ -81,6 +82,9 @@ man-check:
 
 makefile-check:
 	sh tests/makefile.sh
+
+conformance:
+	sh scripts/conformance-check.sh
 
 unit:
 	cargo test --workspace

@@ -6,7 +6,7 @@ use crate::backend::file::{File, OpenOptions};
 use crate::backend::ram::Ram;
 use crate::backend::sys::{Calls, Native, Raw};
 use crate::backend::{Backend, Geometry};
-use crate::config::{Config, Store};
+use crate::config::{Config, Dsm, Store};
 use crate::controller::{Controller, Identity, Settings};
 use crate::host::Host;
 use std::fmt;
@@ -127,7 +127,18 @@ pub fn settings(config: &Config, geometry: Geometry) -> Result<Settings, DeviceE
         io_slots: config.ioslots,
         block_size,
         inline: config.inline_io,
-        identity: Identity { serial: config.ser, eui64: config.eui64, subnqn: config.subnqn() },
+        dsm: match config.dsm {
+            Dsm::Auto => geometry.can_deallocate,
+            Dsm::Enable => true,
+            Dsm::Disable => false,
+        },
+        sgl: config.sgl,
+        identity: Identity {
+            serial: config.ser,
+            eui64: config.eui64,
+            subnqn: config.subnqn(),
+            global_ids: config.nguid,
+        },
     })
 }
 

@@ -40,8 +40,9 @@
 //!
 //! Locks, in order: the *claim* of a submission queue, held while a batch of
 //! entries is copied, and the *publish* lock of a completion queue, held over
-//! one 16-byte store. A vCPU only tries the claim. No lock is held over a data
-//! copy, a call of the backend, or an interrupt.
+//! one 16-byte store. A vCPU only tries the claim; the controller thread waits
+//! for it when it aborts a command. No lock is held over a data copy, a call of
+//! the backend, or an interrupt.
 //!
 //! Any of these threads may be gone from one instruction to the next when the
 //! hypervisor exits; no destructor matters. If one panics, the guest reads

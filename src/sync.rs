@@ -6,17 +6,30 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(loom)]
 pub(crate) use loom::thread;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::thread;
 
 use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
+
+/// Parks the calling thread, for `limit` at most. The model checker has no
+/// clock: there, only an unpark ends it.
+pub(crate) fn park_timeout(limit: Duration) {
+    #[cfg(loom)]
+    {
+        let _ = limit;
+        thread::park();
+    }
+    #[cfg(not(loom))]
+    thread::park_timeout(limit);
+}
 
 /// Locks. What a mutex guards here is valid at every step, so that a holder
 /// that panicked leaves nothing behind that must not be used.
@@ -31,6 +44,11 @@ pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => None,
     }
+}
+
+/// Waits until it is notified, or for no reason; as [`lock`].
+pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A value on cache lines of its own, so that threads that use its neighbours

@@ -28,8 +28,8 @@ inventory()
 	src/backend/sys/freebsd.rs fsync 1
 	src/backend/sys/freebsd.rs DIOCGFLUSH 1
 	src/backend/file/ flush 2
-	src/nvm/ flush 2
-	src/nvm/ durable 3
+	src/nvm/ flush 5
+	src/nvm/ durable 6
 	src/controller/ flush 2
 	EOF
 }

@@ -70,12 +70,14 @@ fn defaults() -> Config {
         ser: *b"NVME-4-0            ",
         eui64: [0x58, 0x9c, 0xfc, 0x20, 0x44, 0xbf, 0x00, 0x01],
         dsm: Dsm::Auto,
+        sgl: true,
         bootindex: None,
         nocache: false,
         sync: false,
         ro: false,
         nodelete: false,
         inline_io: false,
+        nguid: false,
     }
 }
 
@@ -132,6 +134,10 @@ fn legal_values() {
         ("d,eui64=0", defaults()),
         ("d,eui64=0x0", defaults()),
         ("d,dsm=auto", defaults()),
+        ("d,sgl", defaults()),
+        ("d,sgl=off", Config { sgl: false, ..defaults() }),
+        ("d,sgl=on", defaults()),
+        ("d,dsm=enable", Config { dsm: Dsm::Enable, ..defaults() }),
         ("d,dsm=disable", Config { dsm: Dsm::Disable, ..defaults() }),
         ("d,dsm=Disable", Config { dsm: Dsm::Disable, ..defaults() }),
         ("d,bootindex=0", Config { bootindex: Some(0), ..defaults() }),
@@ -149,6 +155,7 @@ fn legal_values() {
         ("d,nodelete", Config { nodelete: true, ..defaults() }),
         ("d,inline=on", Config { inline_io: true, ..defaults() }),
         ("d,inline=off", defaults()),
+        ("d,nguid", Config { nguid: true, ..defaults() }),
         ("d,sectorsize=512", Config { sectorsize: Some((512, None)), ..defaults() }),
         ("d,sectorsize=512/4096", Config { sectorsize: Some((512, Some(4096))), ..defaults() }),
         (
@@ -231,6 +238,9 @@ fn illegal_values_stop_the_start() {
         ("ro=t", FLAG),
         ("nodelete=disable", FLAG),
         ("inline=auto", FLAG),
+        ("nguid=maybe", FLAG),
+        ("sgl=auto", FLAG),
+        ("sgl=", FLAG),
     ];
     for (option, legal) in table {
         let error = parse(&format!("d,{option}")).unwrap_err();
@@ -277,7 +287,7 @@ fn values_that_are_no_text() {
 #[test]
 fn warnings_and_what_holds_beside_them() {
     let ram = Config { store: Store::Ram { mib: 8 }, ..defaults() };
-    let table: [(&str, &[&str], Config); 14] = [
+    let table: [(&str, &[&str], Config); 13] = [
         (
             "d,ioslot=4",
             &["nvme: unknown option \"ioslot\" ignored; did you mean \"ioslots\"?"],
@@ -329,11 +339,6 @@ fn warnings_and_what_holds_beside_them() {
             "d,sectsz=8192,sectorsize=512/4096",
             &["nvme: sectsz=8192 wins over the logical size of sectorsize=512/4096"],
             Config { sectsz: Some(8192), sectorsize: Some((8192, Some(8192))), ..defaults() },
-        ),
-        (
-            "d,dsm=enable",
-            &["nvme: dsm=enable: Dataset Management is not offered by this version"],
-            Config { dsm: Dsm::Enable, ..defaults() },
         ),
     ];
     for (opts, warnings, expected) in table {

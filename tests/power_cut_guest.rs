@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use devhost::bare::{Bare, settings};
 use devhost::bhyve::Machine;
-use devhost::driver::{Data, Enable, Entry, Function, Memory, Nvme, QueuePair, Wait};
+use devhost::driver::{Data, Enable, Entry, Function, Memory, Nvme, QueuePair, Wait, io_opcode};
 
 #[path = "support/power_cut_store.rs"]
 mod power_cut_store;
@@ -68,6 +68,22 @@ impl Guest {
         done
     }
 
+    /// Write Zeroes.
+    fn zero(&mut self, sector: usize, fua: bool, deallocate: bool) -> bool {
+        let entry = Entry::on_blocks(io_opcode::WRITE_ZEROES, 1, sector as u64, 1)
+            .word(12, u32::from(deallocate) << 25 | u32::from(fua) << 30);
+        self.owed[sector].values.insert(0);
+        let done = self.pair.run(entry).unwrap().status.is_success();
+        if done {
+            let owed = &mut self.owed[sector];
+            owed.latest = 0;
+            if fua || !self.cache {
+                owed.values = HashSet::from([0]);
+            }
+        }
+        done
+    }
+
     /// Everything that completed is durable from here on.
     fn all_durable(&mut self) {
         for owed in &mut self.owed {
@@ -112,8 +128,10 @@ fn what_the_guest_was_told_is_durable_survives() {
             let mut guest = guest(&power);
             for _ in 0..120 {
                 let sector = lot.below(SECTORS);
-                match lot.below(20) {
+                match lot.below(24) {
                     0..=9 => assert!(guest.write(sector, false)),
+                    20..=21 => assert!(guest.zero(sector, false, lot.below(2) == 0)),
+                    22..=23 => assert!(guest.zero(sector, true, lot.below(2) == 0)),
                     10..=12 => assert!(guest.write(sector, true)),
                     13 => assert!(guest.flush(1)),
                     14 => assert!(guest.flush(0xffff_ffff)),
@@ -156,9 +174,11 @@ fn a_cut_in_the_middle_of_a_command_breaks_no_promise() {
             let mut alive = true;
             while alive {
                 let sector = lot.below(SECTORS);
-                alive = match lot.below(6) {
+                alive = match lot.below(8) {
                     0..=3 => guest.write(sector, false),
                     4 => guest.write(sector, true),
+                    5 => guest.zero(sector, false, true),
+                    6 => guest.zero(sector, true, false),
                     _ => guest.flush(1),
                 };
             }
@@ -212,6 +232,28 @@ fn switching_the_cache_off_flushes() {
         guest.nvme.set_feature(6, 0, 0).unwrap();
         assert_eq!(power.durable()[5 * SECTOR], 1, "{system:?} {kind:?}");
         assert_eq!(power.flushes(), before + 1);
+    }
+}
+
+/// Zeroes over data: after a flush, and each way to make them durable at once.
+#[test]
+fn zeroes_are_durable_as_writes_are() {
+    for (system, kind) in EVERY_KIND {
+        for deallocate in [false, true] {
+            let power = PowerCut::new(system, kind, SECTORS * SECTOR, 3);
+            let mut guest = guest(&power);
+            let durable = |sector: usize| power.durable()[sector * SECTOR];
+            (1..4).for_each(|sector| assert!(guest.write(sector, true)));
+            assert!(guest.zero(1, false, deallocate));
+            assert_ne!(durable(1), 0, "{system:?} {kind:?}: no flush yet");
+            assert!(guest.flush(1));
+            assert_eq!(durable(1), 0, "{system:?} {kind:?}: flushed");
+            assert!(guest.zero(2, true, deallocate));
+            assert_eq!(durable(2), 0, "{system:?} {kind:?}: force unit access");
+            guest.nvme.set_feature(6, 0, 0).unwrap();
+            assert!(guest.zero(3, false, deallocate));
+            assert_eq!(durable(3), 0, "{system:?} {kind:?}: write cache off");
+        }
     }
 }
 

@@ -286,7 +286,7 @@ fn a_store_that_never_answers_holds_ready_and_nothing_else() {
             let csts = rig.nvme.csts();
             assert_eq!(csts & (reg::CSTS_RDY | reg::CSTS_CFS), reg::CSTS_RDY, "{way:?}");
             assert_ne!(csts & reg::CSTS_SHST, reg::CSTS_SHST_COMPLETE, "{way:?}");
-            assert_eq!(rig.nvme.read32(reg::VS), 0x0001_0400);
+            assert_eq!(rig.nvme.read32(reg::VS), 0x0002_0000);
             other_pair.execute(read(&other.data(512), 0)).unwrap();
         }
         assert!(quiet.holds(rig), "memory was written");
@@ -448,7 +448,7 @@ fn resets_of_all_kinds_at_once_end_well() {
                             4 => rig.nvme.msix().mask_function(n.is_multiple_of(2)),
                             _ => rig.nvme.write32(rig.nvme.sq_doorbell(0), n % 32),
                         }
-                        assert_eq!(rig.nvme.read32(reg::VS), 0x0001_0400);
+                        assert_eq!(rig.nvme.read32(reg::VS), 0x0002_0000);
                     }
                 });
             }

@@ -22,6 +22,14 @@ pub struct Geometry {
     pub read_only: bool,
     /// A completed write may be lost at a power cut until the next flush.
     pub volatile_cache: bool,
+    /// [`Backend::deallocate`] gives space back. Where it does not, it does
+    /// nothing or what costs more than it saves.
+    pub can_deallocate: bool,
+    /// The unit in which the store deallocates, counted from its start; a
+    /// power of two, at least `sector_size`.
+    pub deallocation_unit: u32,
+    /// What has been deallocated reads as zeroes.
+    pub deallocated_is_zero: bool,
 }
 
 /// Why the store did not do what was asked. Data of a failed read is
@@ -62,6 +70,17 @@ pub trait Backend: Send + Sync {
     /// Returns when every write that completed before the call is on stable
     /// storage.
     fn flush(&self) -> Result<(), Error>;
+
+    /// Makes `len` bytes from `offset` on read as zeroes, as a write of zeroes
+    /// would. With `deallocate`, their space is given back where the store can
+    /// do that and still promises zeroes. Takes as long as writing `len` bytes
+    /// at most, and a bounded amount of memory.
+    fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error>;
+
+    /// Gives back the space of the whole [units](Geometry::deallocation_unit)
+    /// in the `len` bytes from `offset` on; their contents are lost. Only a
+    /// hint: what cannot be given back stays as it was, and that is no error.
+    fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error>;
 
     /// Whether reads and writes run at memory speed and never wait, so that a
     /// vCPU's thread may run them itself.

@@ -27,10 +27,10 @@ impl Ram {
         Ok(Ram { region: region.ok_or(io::ErrorKind::OutOfMemory)? })
     }
 
-    /// The part of the store that a transfer touches.
-    fn part(&self, offset: u64, segments: &[Segment]) -> Result<Segment, Error> {
+    /// The `len` bytes from `offset` on.
+    fn part(&self, offset: u64, len: u64) -> Result<Segment, Error> {
         let offset = usize::try_from(offset).map_err(|_| Error::OutOfRange)?;
-        let len = usize::try_from(total_len(segments)).map_err(|_| Error::OutOfRange)?;
+        let len = usize::try_from(len).map_err(|_| Error::OutOfRange)?;
         self.region.segment().slice(offset, len).ok_or(Error::OutOfRange)
     }
 }
@@ -43,11 +43,16 @@ impl Backend for Ram {
             physical_sector_size: 512,
             read_only: false,
             volatile_cache: false,
+            // It has no way to return memory to the host: zeroing what was
+            // never written would take memory instead.
+            can_deallocate: false,
+            deallocation_unit: 512,
+            deallocated_is_zero: true,
         }
     }
 
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
-        let part = self.part(offset, segments)?;
+        let part = self.part(offset, total_len(segments))?;
         let mut at = 0;
         for segment in segments {
             let from = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
@@ -58,7 +63,7 @@ impl Backend for Ram {
     }
 
     fn write(&self, offset: u64, segments: &[Segment], _durable: bool) -> Result<(), Error> {
-        let part = self.part(offset, segments)?;
+        let part = self.part(offset, total_len(segments))?;
         let mut at = 0;
         for segment in segments {
             let to = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
@@ -71,6 +76,15 @@ impl Backend for Ram {
     /// There is no storage more stable than this memory to bring data to.
     fn flush(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, _deallocate: bool) -> Result<(), Error> {
+        self.part(offset, len)?.zero();
+        Ok(())
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
+        self.write_zeroes(offset, len, true)
     }
 
     fn never_waits(&self) -> bool {
@@ -122,6 +136,23 @@ mod tests {
         }
         assert_eq!(ram.read(0, &[sector; 9]), Err(Error::OutOfRange));
         assert_eq!(contents(&sector), [5; 512]);
+    }
+
+    #[test]
+    fn zeroes_are_written_and_what_is_deallocated_is_zero() {
+        let ram = Ram::new(4096).unwrap();
+        let guest = Region::zeroed(4096).unwrap();
+        let all = filled(&guest, 0, 4096, 7);
+        ram.write(0, &[all], false).unwrap();
+        ram.write_zeroes(512, 512, false).unwrap();
+        ram.deallocate(2048, 2048).unwrap();
+        ram.read(0, &[all]).unwrap();
+        let expected = [&[7; 512][..], &[0; 512], &[7; 1024], &[0; 2048]].concat();
+        assert_eq!(contents(&all), expected);
+        for (offset, len) in [(4096, 1), (0, 4097), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(ram.write_zeroes(offset, len, true), Err(Error::OutOfRange));
+            assert_eq!(ram.deallocate(offset, len), Err(Error::OutOfRange));
+        }
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub struct Config {
     pub eui64: [u8; 8],
     /// Whether Dataset Management is offered.
     pub dsm: Dsm,
+    /// Whether SGLs are offered beside PRPs.
+    pub sgl: bool,
     /// Place in the firmware's boot order, not negative.
     pub bootindex: Option<i32>,
     /// Bypass the host's cache. False for a RAM disk, as are `sync` and `ro`.
@@ -118,6 +120,8 @@ pub struct Config {
     /// Run I/O to a file or device on the thread of the vCPU that rings the
     /// doorbell.
     pub inline_io: bool,
+    /// Give the namespace an NGUID and a UUID too.
+    pub nguid: bool,
 }
 
 impl Config {

@@ -58,6 +58,7 @@ pub(super) struct Draft {
     pub(super) ser: Option<[u8; SERIAL_MAX]>,
     pub(super) eui64: Option<[u8; 8]>,
     pub(super) dsm: Option<Dsm>,
+    pub(super) sgl: bool,
     pub(super) bootindex: Option<i32>,
     pub(super) nocache: bool,
     pub(super) sync: bool,
@@ -66,6 +67,7 @@ pub(super) struct Draft {
     pub(super) sectorsize: Option<(u32, Option<u32>)>,
     pub(super) nodelete: bool,
     pub(super) inline_io: bool,
+    pub(super) nguid: bool,
 }
 
 impl Draft {
@@ -138,7 +140,7 @@ fn either(words: &[&str]) -> String {
 // Numbers are cast below only where the row's own bounds fit the type.
 
 /// Every option, in the order in which the manual page lists them.
-pub const OPTIONS: [Opt; 17] = [
+pub const OPTIONS: [Opt; 19] = [
     Opt {
         name: "path",
         about: "The file or disk device that keeps the blocks",
@@ -242,6 +244,12 @@ pub const OPTIONS: [Opt; 17] = [
         }),
     },
     Opt {
+        name: "sgl",
+        about: "Offers the guest scatter gather lists for the data of its I/O",
+        fallback: Value("true"),
+        kind: Kind::Flag(|draft, on| draft.sgl = on),
+    },
+    Opt {
         name: "bootindex",
         about: "Place of the disk in the firmware's boot order",
         fallback: Words("none"),
@@ -300,6 +308,14 @@ pub const OPTIONS: [Opt; 17] = [
         about: "Runs the I/O of a file or device on the thread of the vCPU that asks for it",
         fallback: Value("false"),
         kind: Kind::Flag(|draft, on| draft.inline_io = on),
+    },
+    Opt {
+        name: "nguid",
+        about: "Gives the namespace an NGUID and a UUID beside its EUI64",
+        // Linux names a disk by its UUID before its EUI64: the names that a
+        // guest has stored would be gone.
+        fallback: Value("false"),
+        kind: Kind::Flag(|draft, on| draft.nguid = on),
     },
 ];
 

@@ -24,12 +24,6 @@ pub(super) fn parse(
     let mut warnings: Vec<String> = node.names().iter().filter_map(|name| unknown(name)).collect();
     let store = store(&mut draft, &mut warnings)?;
     let sectorsize = sectors::merge(draft.sectsz, draft.sectorsize, &mut warnings);
-    let dsm = draft.dsm.unwrap_or(Dsm::Auto);
-    if dsm == Dsm::Enable {
-        warnings.push(
-            "nvme: dsm=enable: Dataset Management is not offered by this version".to_string(),
-        );
-    }
 
     let config = Config {
         location,
@@ -42,13 +36,15 @@ pub(super) fn parse(
         sectorsize,
         ser: draft.ser.unwrap_or_else(|| identity::serial(location)),
         eui64: draft.eui64.unwrap_or_else(|| identity::derived_eui64(vm_name, location)),
-        dsm,
+        dsm: draft.dsm.unwrap_or(Dsm::Auto),
+        sgl: draft.sgl,
         bootindex: draft.bootindex,
         nocache: draft.nocache,
         sync: draft.sync || draft.direct,
         ro: draft.ro,
         nodelete: draft.nodelete,
         inline_io: draft.inline_io,
+        nguid: draft.nguid,
     };
     Ok((config, warnings))
 }

@@ -8,10 +8,13 @@ use crate::data_pointer::{MAX_TRANSFER, Prp};
 use crate::engine::Outcome;
 use crate::nvm::Report;
 use crate::wire::command::{Command, admin};
+use crate::wire::log::effect::{
+    ALONE_IN_NAMESPACE, CONTENT_CHANGE, CONTROLLER_SCOPE, NAMESPACE_SCOPE, SUPPORTED,
+};
 use crate::wire::status::Status;
 
 /// What became of an admin command.
-enum Handled {
+pub(super) enum Handled {
     /// It has ended.
     Done(Outcome),
     /// It is held and has no completion entry reserved.
@@ -19,6 +22,90 @@ enum Handled {
     /// It ends later, with the entry that was reserved for it.
     Later,
 }
+
+impl<T> From<Result<T, Status>> for Handled {
+    fn from(result: Result<T, Status>) -> Handled {
+        Handled::Done(result.into())
+    }
+}
+
+/// An admin command. Adding one is adding a row to [`COMMANDS`].
+pub(super) struct AdminCommand {
+    pub(super) opcode: u8,
+    /// What the Commands Supported and Effects log says of it.
+    pub(super) effects: u32,
+    run: fn(&mut ControllerThread, &Command) -> Handled,
+}
+
+const PLAIN: u32 = SUPPORTED | CONTROLLER_SCOPE;
+
+/// The admin commands that the controller has.
+pub(super) const COMMANDS: &[AdminCommand] = &[
+    AdminCommand { opcode: admin::DELETE_SQ, effects: PLAIN, run: ControllerThread::delete_sq },
+    AdminCommand {
+        opcode: admin::CREATE_SQ,
+        effects: PLAIN,
+        run: |thread, command| thread.create_sq(command).into(),
+    },
+    AdminCommand {
+        opcode: admin::GET_LOG_PAGE,
+        effects: PLAIN,
+        run: |thread, command| thread.get_log_page(command).into(),
+    },
+    AdminCommand {
+        opcode: admin::DELETE_CQ,
+        effects: PLAIN,
+        run: |thread, command| thread.delete_cq(command).into(),
+    },
+    AdminCommand {
+        opcode: admin::CREATE_CQ,
+        effects: PLAIN,
+        run: |thread, command| thread.create_cq(command).into(),
+    },
+    AdminCommand {
+        opcode: admin::IDENTIFY,
+        effects: PLAIN,
+        run: |thread, command| thread.identify(command).into(),
+    },
+    AdminCommand {
+        opcode: admin::ABORT,
+        effects: PLAIN,
+        run: |thread, command| Handled::Done(thread.abort(command)),
+    },
+    AdminCommand {
+        opcode: admin::SET_FEATURES,
+        effects: PLAIN,
+        run: ControllerThread::set_features,
+    },
+    AdminCommand {
+        opcode: admin::GET_FEATURES,
+        effects: PLAIN,
+        run: |thread, command| {
+            Handled::Done(thread.get_features(command).unwrap_or_else(Outcome::from))
+        },
+    },
+    AdminCommand {
+        opcode: admin::ASYNC_EVENT_REQUEST,
+        effects: PLAIN,
+        run: |thread, command| match thread.events.hold(command.cid.get()) {
+            Ok(()) => Handled::Held,
+            Err(status) => Handled::Done(status.into()),
+        },
+    },
+    AdminCommand {
+        opcode: admin::KEEP_ALIVE,
+        effects: PLAIN,
+        run: |thread, _| {
+            thread.features.keep_alive.restart();
+            Handled::Done(Outcome::SUCCESS)
+        },
+    },
+    AdminCommand {
+        opcode: admin::FORMAT_NVM,
+        effects: SUPPORTED | CONTENT_CHANGE | ALONE_IN_NAMESPACE | NAMESPACE_SCOPE,
+        run: ControllerThread::format_nvm,
+    },
+];
 
 impl ControllerThread {
     /// Executes what waits in the admin queue, until it is empty, its
@@ -29,6 +116,7 @@ impl ControllerThread {
         while !shared.registers.has_edge(Edges::all()) {
             let Some(visit) = sq.visit(&|| ()) else { break };
             let Some(mut claim) = visit.claim() else { break };
+            claim.skip_struck();
             // When the queue is full, its doorbell brings us back.
             if claim.waiting() == 0 || cq.reserve(1) == 0 {
                 break;
@@ -42,13 +130,11 @@ impl ControllerThread {
             drop(claim);
             match self.handle(&command) {
                 Handled::Done(outcome) => {
-                    self.log_failure(&command, outcome.status);
-                    shared.engine.complete(0, cq, command.cid.get(), outcome);
+                    self.complete_admin(command.cid.get(), command.nsid.get(), outcome);
                 }
                 Handled::Held => cq.give_back(1),
                 Handled::Later => {}
             }
-            shared.engine.signal(cq);
             self.finish_deletions();
             self.events.deliver(&shared.engine);
         }
@@ -60,48 +146,55 @@ impl ControllerThread {
         if command.fuse() != 0 || command.psdt() != 0 {
             return Handled::Done(Status::INVALID_FIELD.do_not_retry().into());
         }
-        Handled::Done(match command.opcode {
-            admin::DELETE_SQ => match self.delete_sq(command) {
-                Ok(()) => return Handled::Later,
-                Err(status) => status.into(),
-            },
-            admin::CREATE_SQ => self.create_sq(command).into(),
-            admin::GET_LOG_PAGE => self.get_log_page(command).into(),
-            admin::DELETE_CQ => self.delete_cq(command).into(),
-            admin::CREATE_CQ => self.create_cq(command).into(),
-            admin::IDENTIFY => self.identify(command).into(),
-            admin::ABORT => self.abort(command),
-            admin::SET_FEATURES => match self.set_features(command) {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) => return Handled::Later,
-                Err(status) => status.into(),
-            },
-            admin::GET_FEATURES => self.get_features(command).unwrap_or_else(Outcome::from),
-            admin::ASYNC_EVENT_REQUEST => match self.events.hold(command.cid.get()) {
-                Ok(()) => return Handled::Held,
-                Err(status) => status.into(),
-            },
-            _ => Status::INVALID_OPCODE.do_not_retry().into(),
-        })
+        match COMMANDS.iter().find(|row| row.opcode == command.opcode) {
+            Some(row) => (row.run)(self, command),
+            // There is no command to download an image, and so this one has no
+            // row; but Identify speaks of a slot, which is read-only.
+            None if command.opcode == admin::FIRMWARE_COMMIT => {
+                Handled::Done(Status::INVALID_FIRMWARE_SLOT.do_not_retry().into())
+            }
+            None => Handled::Done(Status::INVALID_OPCODE.do_not_retry().into()),
+        }
     }
 
-    /// Aborts a command (section 5.1) if it has not begun: of those that the
-    /// controller has taken, these are the Asynchronous Event Requests. Bit 0
-    /// of the result says that nothing was aborted.
+    /// Posts the completion of the admin command `cid` about namespace `nsid`,
+    /// for which an entry was reserved; one that failed goes to the log first.
+    pub(super) fn complete_admin(&mut self, cid: u16, nsid: u32, outcome: Outcome) {
+        let Outcome { dw0, mut status } = outcome;
+        if status.is_error() {
+            self.errors.add(Report { sq_id: 0, cid, status, lba: 0, nsid });
+            status = status.with_more();
+        }
+        let engine = &self.shared.engine;
+        if let Some(cq) = engine.cq(0) {
+            engine.complete(0, cq, cid, Outcome { dw0, status });
+            engine.signal(cq);
+        }
+    }
+
+    /// Aborts a command (section 5.1) that has not begun: an Asynchronous Event
+    /// Request that is held, or an entry that still waits in its submission
+    /// queue. Its completion precedes that of the Abort, whose bit 0 says that
+    /// nothing was aborted. One Abort is over before the next begins, so that
+    /// their limit (ACL) is never reached.
     fn abort(&mut self, command: &Command) -> Outcome {
         const NOT_ABORTED: u32 = 1;
         let (sq_id, cid) =
             ((command.cdw10.get() & 0xffff) as u16, (command.cdw10.get() >> 16) as u16);
         let engine = &self.shared.engine;
+        let aborted = Outcome::from(Status::ABORT_REQUESTED);
         if sq_id == 0
             && let Some(cq) = engine.cq(0)
             && cq.reserve(1) == 1
         {
             if self.events.take_held(cid) {
-                engine.complete(0, cq, cid, Status::ABORT_REQUESTED.into());
+                engine.complete(0, cq, cid, aborted);
                 return Outcome::SUCCESS;
             }
             cq.give_back(1);
+        }
+        if engine.abort(sq_id, cid, aborted) {
+            return Outcome::SUCCESS;
         }
         Outcome { dw0: NOT_ABORTED, ..Outcome::SUCCESS }
     }
@@ -115,15 +208,14 @@ impl ControllerThread {
         self.segments.write(data)
     }
 
-    fn log_failure(&mut self, command: &Command, status: Status) {
-        if status.is_error() {
-            self.errors.add(Report {
-                sq_id: 0,
-                cid: command.cid.get(),
-                status,
-                lba: 0,
-                nsid: command.nsid.get(),
-            });
+    /// The first `len` bytes of what the command points to.
+    pub(super) fn receive(&mut self, command: &Command, len: usize) -> Result<Vec<u8>, Status> {
+        if len > MAX_TRANSFER {
+            return Err(Status::INVALID_FIELD.do_not_retry());
         }
+        Prp::of(command).segments(&*self.shared.host, len, &mut self.segments)?;
+        let mut data = vec![0; len];
+        self.segments.read(&mut data)?;
+        Ok(data)
     }
 }

@@ -10,6 +10,7 @@
 use crate::engine::{Engine, Outcome};
 use crate::nvm::Nvm;
 use crate::wire::event::{Event, Kind};
+use crate::wire::log;
 use crate::wire::status::Status;
 use std::collections::VecDeque;
 
@@ -56,8 +57,9 @@ impl Events {
     /// The guest has read log page `page` and did not ask to retain the event.
     pub(super) fn log_read(&mut self, page: u8) {
         let clears = match page {
-            crate::wire::log::ERROR_INFORMATION => Kind::Error,
-            crate::wire::log::HEALTH_INFORMATION => Kind::Health,
+            log::ERROR_INFORMATION => Kind::Error,
+            log::HEALTH_INFORMATION => Kind::Health,
+            log::CHANGED_NAMESPACES => Kind::Notice,
             _ => return,
         };
         if let Some(masked) = self.masked.get_mut(clears as usize) {

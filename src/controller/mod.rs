@@ -23,7 +23,9 @@ mod admin;
 mod allowance;
 mod events;
 mod features;
+mod format;
 mod identify;
+mod jobs;
 mod logs;
 mod queues;
 mod registers;
@@ -36,7 +38,7 @@ pub use settings::{Identity, Settings};
 use crate::backend::Backend;
 use crate::engine::{Engine, Fault, Inline, Limits, MAX_WORKERS, Mail, Mailbox};
 use crate::host::Host;
-use crate::nvm::Nvm;
+use crate::nvm::{Nvm, Offers};
 use crate::queue::Interrupts;
 use crate::wire::register::{BAR_SIZE, ControllerStatus, offset};
 use registers::{Edges, Registers};
@@ -111,8 +113,10 @@ impl Controller {
         let nvm = Nvm::new(
             host.clone(),
             backend,
+            Offers { dsm: settings.dsm, sgl: settings.sgl },
             settings.block_size.trailing_zeros(),
             usize::from(vectors),
+            usize::from(settings.io_slots),
             Box::new(move || reports.post(Mail::REPORTS)),
         );
         let interrupts = Interrupts::new(host.clone(), vectors);
@@ -202,6 +206,12 @@ impl Controller {
     pub fn read_msix_table(&self, at: u64, size: usize) -> u64 {
         let fault = &self.shared.engine.fault;
         fault.guard("vCPU", || self.shared.host.msix_table_read(at, size)).unwrap_or(u64::MAX)
+    }
+
+    /// The store may have changed its size: the namespace follows, and the
+    /// guest is told if it wants to be. Returns at once.
+    pub fn store_resized(&self) {
+        self.shared.engine.mailbox.post(Mail::RESIZE);
     }
 
     /// A function level reset. Returns at once; [`Controller::is_quiescent`]

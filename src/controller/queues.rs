@@ -2,6 +2,7 @@
 
 //! Creation and deletion of I/O queues (sections 5.3 to 5.6).
 
+use super::admin::Handled;
 use super::thread::ControllerThread;
 use crate::engine::Outcome;
 use crate::queue::{CompletionParameters, CompletionQueue, SubmissionParameters, SubmissionQueue};
@@ -170,17 +171,17 @@ impl ControllerThread {
 
     /// Stops the queue. The command completes when what was fetched from the
     /// queue has ended: see [`ControllerThread::finish_deletions`].
-    pub(super) fn delete_sq(&mut self, command: &Command) -> Result<(), Status> {
+    pub(super) fn delete_sq(&mut self, command: &Command) -> Handled {
         let sq_id = (command.cdw10.get() & 0xffff) as u16;
         let being_deleted = self.deletions.iter().any(|deletion| deletion.sq_id == sq_id);
         if !self.queues.sq_exists(sq_id) || being_deleted {
-            return Err(Status::INVALID_QUEUE_ID.do_not_retry());
+            return Handled::Done(Status::INVALID_QUEUE_ID.do_not_retry().into());
         }
         if let Some(sq) = self.shared.engine.sq(sq_id) {
             sq.close();
         }
         self.deletions.push(Deletion { sq_id, cid: command.cid.get() });
-        Ok(())
+        Handled::Later
     }
 
     /// Completes the deletions whose queues have become idle.

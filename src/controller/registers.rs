@@ -9,7 +9,8 @@
 use crate::engine::Fault;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::wire::register::{
-    AdminQueueAttributes, Configuration, ControllerStatus, VERSION, capabilities, offset,
+    AdminQueueAttributes, Configuration, ControllerStatus, READY_TIMEOUTS, VERSION, capabilities,
+    offset,
 };
 use bitflags::bitflags;
 use std::sync::Arc;
@@ -135,6 +136,7 @@ impl Registers {
             ASQ_HIGH => high(self.admin_sq.load(Ordering::SeqCst)),
             offset::ACQ => low(self.admin_cq.load(Ordering::SeqCst)),
             ACQ_HIGH => high(self.admin_cq.load(Ordering::SeqCst)),
+            offset::CRTO => READY_TIMEOUTS,
             _ => 0,
         }
     }
@@ -172,7 +174,7 @@ impl Registers {
             offset::INTMC => {
                 self.interrupt_mask.fetch_and(!value, Ordering::SeqCst);
             }
-            offset::CC => return self.configure(Configuration(value)),
+            offset::CC => return self.configure(Configuration(value & Configuration::MASK)),
             // The queues are in use while EN is 1. Windows Server 2025 reads
             // these registers back then and expects what it wrote.
             _ if self.configuration().enabled() => {}
@@ -270,6 +272,18 @@ mod tests {
         assert!(registers.take_edge(Edges::SHUTDOWN));
         assert!(!registers.write(offset::CC, 1 | 1 << 14));
         assert!(!registers.take_edge(Edges::SHUTDOWN));
+    }
+
+    #[test]
+    fn the_ready_timeouts_agree_and_ready_means_with_media() {
+        let registers = registers();
+        let cap = registers.read(offset::CAP, 8);
+        assert_eq!(cap >> 59 & 3, 1, "CRMS: with media, and no other way");
+        assert_eq!(registers.read(offset::CRTO, 4) & 0xffff, cap >> 24 & 0xff);
+        assert_eq!(registers.read(offset::VS, 4), 0x0002_0000);
+        // CRIME belongs to the other way, and what is reserved stays clear.
+        registers.write(offset::CC, 0xffff_fffe);
+        assert_eq!(registers.read(offset::CC, 4), 0x00ff_fff0);
     }
 
     /// Windows Server 2025 and Windows 11 24H2 read the admin queue registers

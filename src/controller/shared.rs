@@ -2,6 +2,7 @@
 
 //! What the threads of one controller share.
 
+use super::jobs::JobDone;
 use super::registers::Registers;
 use super::settings::Settings;
 use crate::engine::{Engine, Mail};
@@ -20,26 +21,6 @@ pub(super) struct Shared {
     bad_doorbells: [AtomicU32; 2],
     /// Jobs that have ended and are not looked at yet.
     done: Mutex<Vec<JobDone>>,
-}
-
-/// What a flush is for that the controller thread leaves to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FlushFor {
-    /// The guest shuts down.
-    Shutdown,
-    /// Set Features switches the volatile write cache off; the command's
-    /// identifier.
-    CacheOff(u16),
-}
-
-/// How such a flush ended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct JobDone {
-    /// Which life of the controller it was for.
-    pub(super) life: u64,
-    pub(super) purpose: FlushFor,
-    /// Whether all was made durable.
-    pub(super) result: Result<(), crate::backend::Error>,
 }
 
 fn slot_of(error: DoorbellError) -> usize {

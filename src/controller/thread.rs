@@ -19,12 +19,15 @@
 use super::allowance::Allowance;
 use super::events::Events;
 use super::features::Values;
-use super::logs::ErrorLog;
+use super::format::Format;
+use super::jobs::Purpose;
+use super::logs::{ChangedNamespaces, ErrorLog};
 use super::queues::{Deletion, QueueTable};
 use super::registers::{AdminQueues, Edges};
-use super::shared::{FlushFor, JobDone, Shared};
+use super::shared::Shared;
 use crate::data_pointer::Segments;
 use crate::engine::{Engine, Mail};
+use crate::nvm::Nvm;
 use crate::queue::{
     CompletionParameters, CompletionQueue, DoorbellError, SubmissionParameters, SubmissionQueue,
 };
@@ -57,10 +60,13 @@ pub(super) struct ControllerThread {
     stage: Stage,
     shutdown: Shutdown,
     /// Counts resets, so that a job of an earlier life is known as such.
-    life: u64,
+    pub(super) life: u64,
     pub(super) features: Values,
     pub(super) events: Events,
     pub(super) errors: ErrorLog,
+    pub(super) changed: ChangedNamespaces,
+    /// The Format NVM under way.
+    pub(super) format: Option<Format>,
     pub(super) queues: QueueTable,
     pub(super) deletions: Vec<Deletion>,
     pub(super) segments: Segments,
@@ -82,6 +88,8 @@ impl ControllerThread {
             features: Values::new(),
             events: Events::default(),
             errors: ErrorLog::default(),
+            changed: ChangedNamespaces::default(),
+            format: None,
             queues,
             deletions: Vec::new(),
             segments: Segments::default(),
@@ -98,12 +106,15 @@ impl ControllerThread {
         crate::engine::block_all_signals();
         self.shared.engine.mailbox.attach();
         loop {
-            let mail = self.shared.engine.mailbox.wait();
+            let mail = self.shared.engine.mailbox.wait(self.deadline());
             if mail.contains(Mail::STOP) {
                 return;
             }
             if mail.contains(Mail::GROW) {
                 self.grow();
+            }
+            if mail.contains(Mail::RESIZE) {
+                self.resize_namespace();
             }
             self.step();
         }
@@ -112,6 +123,7 @@ impl ControllerThread {
     /// Goes as far as can be gone now. Whatever is missing posts mail when it
     /// comes.
     fn step(&mut self) {
+        self.finish_jobs();
         if self.shared.registers.take_edge(Edges::DISABLED) {
             self.begin_reset();
         }
@@ -126,12 +138,46 @@ impl ControllerThread {
             self.begin_shutdown();
         }
         self.advance_shutdown();
-        self.finish_jobs();
         if self.stage == Stage::Ready {
+            self.check_keep_alive();
+            self.advance_format();
             self.finish_deletions();
             self.events.deliver(&self.shared.engine);
             self.serve_admin_queue();
         }
+    }
+
+    /// When the thread has to look though nobody posts mail.
+    fn deadline(&self) -> Option<Instant> {
+        self.is_serving().then(|| self.features.keep_alive.deadline()).flatten()
+    }
+
+    /// Whether the guest may expect answers.
+    fn is_serving(&self) -> bool {
+        self.stage == Stage::Ready
+            && self.shutdown == Shutdown::None
+            && !self.shared.registers.status().contains(ControllerStatus::FATAL)
+    }
+
+    /// Whether `life` is the one that the guest still lives in.
+    pub(super) fn is_living(&self, life: u64) -> bool {
+        life == self.life && self.stage != Stage::Resetting
+    }
+
+    /// A guest that has gone silent, though it promised not to, gets no more
+    /// service until it resets the controller (section 3.9 of revision 2.0).
+    fn check_keep_alive(&mut self) {
+        if !self.is_serving() || !self.features.keep_alive.is_over() {
+            return;
+        }
+        self.complain("the Keep Alive Timer has expired");
+        self.errors.add_controller(Status::KEEP_ALIVE_EXPIRED);
+        for (_, sq) in self.shared.engine.submission_queues() {
+            sq.close();
+        }
+        self.events.reset();
+        let status = self.shared.registers.status();
+        self.shared.registers.set_status(status | ControllerStatus::FATAL);
     }
 
     fn can_enable(&self) -> bool {
@@ -206,10 +252,13 @@ impl ControllerThread {
             cq.close();
         }
         self.stage = Stage::Resetting;
+        self.cancel_format();
     }
 
     fn is_quiescent(&self) -> bool {
-        self.shared.engine.submission_queues().all(|(_, sq)| sq.is_idle())
+        // No more jobs end after a panic, and none is begun.
+        (self.format.is_none() || self.shared.engine.fault.tripped())
+            && self.shared.engine.submission_queues().all(|(_, sq)| sq.is_idle())
     }
 
     /// All state returns to what it was at the start, but for what outlives a
@@ -222,7 +271,9 @@ impl ControllerThread {
             life,
             features: _, // by reset_features
             events,
-            errors: _, // lasts
+            errors: _,  // lasts
+            changed: _, // lasts
+            format,
             queues,
             deletions,
             segments: _,   // filled anew by every use
@@ -234,6 +285,7 @@ impl ControllerThread {
         *shutdown = Shutdown::None;
         *life = life.wrapping_add(1);
         events.reset();
+        *format = None;
         queues.clear();
         deletions.clear();
         shared.engine.interrupts.forget();
@@ -247,6 +299,7 @@ impl ControllerThread {
     fn begin_shutdown(&mut self) {
         let status = self.shared.registers.status().difference(ControllerStatus::SHUTDOWN_COMPLETE);
         self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_PROCESSING);
+        self.cancel_format();
         for (id, sq) in self.shared.engine.submission_queues() {
             if id != 0 {
                 sq.close();
@@ -257,51 +310,27 @@ impl ControllerThread {
 
     fn advance_shutdown(&mut self) {
         if self.shutdown == Shutdown::Draining
-            && self.shared.engine.submission_queues().all(|(id, sq)| id == 0 || sq.is_idle())
+            && self.format.is_none()
+            && self.shared.engine.is_idle()
         {
             self.shutdown = Shutdown::Flushing;
-            self.flush_in_background(FlushFor::Shutdown);
+            self.in_background(Purpose::Shutdown, Nvm::flush_store);
         }
     }
 
-    /// Has a worker flush the store.
-    pub(super) fn flush_in_background(&self, purpose: FlushFor) {
-        let (shared, life) = (self.shared.clone(), self.life);
-        self.shared.engine.submit(Box::new(move |nvm| {
-            shared.job_done(JobDone { life, purpose, result: nvm.flush_store() });
-        }));
-    }
-
-    /// Answers the guest whose flushes have ended.
-    fn finish_jobs(&mut self) {
-        for JobDone { life, purpose, result } in self.shared.take_done() {
-            if let Err(error) = result {
-                self.fail(&format!("flush failed: {error:?}"));
-            }
-            if life != self.life || self.stage == Stage::Resetting {
-                continue;
-            }
-            match purpose {
-                FlushFor::Shutdown if self.shutdown != Shutdown::Flushing => {}
-                FlushFor::Shutdown => {
-                    self.shutdown = Shutdown::Complete;
-                    let status = self.shared.registers.status();
-                    let status = status.difference(ControllerStatus::SHUTDOWN_PROCESSING);
-                    self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_COMPLETE);
-                }
-                FlushFor::CacheOff(cid) => {
-                    let outcome = result.map_err(|_| Status::WRITE_FAULT).into();
-                    if let Some(cq) = self.shared.engine.cq(0) {
-                        self.shared.engine.complete(0, cq, cid, outcome);
-                        self.shared.engine.signal(cq);
-                    }
-                }
-            }
+    /// All is durable, or as much as the store could make.
+    pub(super) fn flushed_for_shutdown(&mut self) {
+        if self.shutdown != Shutdown::Flushing {
+            return;
         }
+        self.shutdown = Shutdown::Complete;
+        let status =
+            self.shared.registers.status().difference(ControllerStatus::SHUTDOWN_PROCESSING);
+        self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_COMPLETE);
     }
 
     /// Takes errors that other threads met: into the log, and to the guest.
-    fn collect_reports(&mut self) {
+    pub(super) fn collect_reports(&mut self) {
         let (reports, lost) = self.shared.engine.executor().reports.take();
         self.errors.skip(lost);
         for report in reports {
@@ -331,7 +360,7 @@ impl ControllerThread {
     }
 
     /// Logs what the host has failed at.
-    fn fail(&mut self, what: &str) {
+    pub(super) fn fail(&mut self, what: &str) {
         if self.failures.take(Instant::now()) {
             log::error!("nvme {}: {what}", self.shared.settings.name);
         }

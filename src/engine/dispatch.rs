@@ -8,8 +8,8 @@ use super::pool::{Notified, Pool};
 use super::slots::Slots;
 use super::{Executor, Outcome};
 use crate::queue::{Claim, CompletionQueue, DoorbellError, Interrupts, SubmissionQueue};
-use crate::sync::{AtomicU64, Mutex, Ordering, Padded, fence, lock};
-use crate::wire::command::Command;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Padded, fence, lock};
+use crate::wire::command::{Command, fuse};
 use crate::wire::completion::Completion;
 use crate::wire::status::Status;
 use std::collections::VecDeque;
@@ -53,6 +53,8 @@ pub(crate) struct Engine<E: Executor> {
     /// after the doorbell is stored; cleared before the tail is read for the
     /// last time.
     ready: Padded<AtomicU64>,
+    /// Nothing is fetched from I/O queues.
+    pub(super) paused: AtomicBool,
     jobs: Mutex<VecDeque<E::Job>>,
     jobs_waiting: AtomicU64,
     pub(super) pool: Pool,
@@ -74,8 +76,9 @@ pub(super) struct Batch<'a, E: Executor> {
     done: usize,
 }
 
-/// Where a thread keeps the commands that it has fetched.
-pub(super) type Commands = [Command; BATCH];
+/// Where a thread keeps the commands that it has fetched: a batch, and the
+/// second half of what it ends with.
+pub(super) type Commands = [Command; BATCH + 1];
 
 /// What became of an attempt to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +91,20 @@ pub(super) enum Fetch {
     Refused,
 }
 
+/// What the executor has reported, and the log has, says so.
+fn logged(outcome: Outcome) -> Outcome {
+    let Outcome { dw0, status } = outcome;
+    Outcome { dw0, status: if status.is_error() { status.with_more() } else { status } }
+}
+
 pub(super) fn bit_of(sq_id: u16) -> u64 {
     1u64.checked_shl(u32::from(sq_id).wrapping_sub(1)).unwrap_or(0)
+}
+
+/// Whether these commands, one right after the other in their queue, are the
+/// halves of a fused operation.
+fn are_halves(command: &Command, next: &Command) -> bool {
+    command.fuse() == fuse::FIRST && next.fuse() == fuse::SECOND
 }
 
 impl<E: Executor> Engine<E> {
@@ -105,6 +120,7 @@ impl<E: Executor> Engine<E> {
             submission: slots.clone().map(|_| Padded(SubmissionQueue::new())).collect(),
             completion: slots.map(|_| Padded(CompletionQueue::new())).collect(),
             ready: Padded::default(),
+            paused: AtomicBool::new(false),
             jobs: Mutex::new(VecDeque::new()),
             jobs_waiting: AtomicU64::new(0),
             pool: Pool::new(limits.slots),
@@ -226,7 +242,7 @@ impl<E: Executor> Engine<E> {
     }
 
     fn has_unclaimed(&self) -> bool {
-        let mut ready = self.ready.load(Ordering::SeqCst);
+        let mut ready = self.ready();
         while ready != 0 {
             let id = (ready.trailing_zeros() as u16).wrapping_add(1);
             if self.sq(id).is_some_and(|queue| !queue.is_claimed()) {
@@ -243,13 +259,19 @@ impl<E: Executor> Engine<E> {
         }
     }
 
+    /// The queues that a worker is to look at, as bits.
     pub(super) fn ready(&self) -> u64 {
-        self.ready.load(Ordering::SeqCst)
+        if self.is_paused() { 0 } else { self.ready.load(Ordering::SeqCst) }
     }
 
-    /// Fetches commands from queue `id` into `commands`, as many as it holds,
-    /// but only such as `admit` admits, and keeps the queue's bit in `ready`
-    /// true.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    /// Fetches commands from queue `id` into `commands`, but only such as
+    /// `admit` admits, and keeps the queue's bit in `ready` true. The last place
+    /// of `commands` is for the second half of a fused operation: both halves
+    /// are fetched at once.
     pub(super) fn fetch(
         &self,
         id: u16,
@@ -258,26 +280,48 @@ impl<E: Executor> Engine<E> {
         commands: &mut [Command],
         mut admit: impl FnMut(&Command) -> bool,
     ) -> Fetch {
+        if self.is_paused() {
+            drop(claim);
+            self.settle(id, queue);
+            return Fetch::Nothing;
+        }
         let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
-        let want = (commands.len() as u32).min(claim.waiting());
-        let granted = cq.reserve(want);
+        claim.skip_struck();
+        let want = (commands.len().saturating_sub(1) as u32).min(claim.waiting());
+        let mut granted = cq.reserve(want);
         if granted == 0 {
             let full = want > 0;
             drop(claim);
             self.settle(id, queue);
             if full {
-                self.park(id, cq);
+                self.park(id, cq, 1);
             }
             return Fetch::Nothing;
         }
-        let (mut len, mut refused) = (0u32, false);
-        for slot in commands.iter_mut().take(granted as usize) {
-            if !claim.peek(len, slot) {
+        let (mut len, mut refused, mut no_room_for_two) = (0u32, false, false);
+        while len < granted {
+            let Some([first, second, ..]) = commands.get_mut(len as usize..) else { break };
+            if !claim.peek(len, first) {
                 break;
             }
-            if !admit(slot) {
+            if !admit(first) {
                 refused = true;
                 break;
+            }
+            len = len.wrapping_add(1);
+            // A driver rings its doorbell for both halves at once, so if the
+            // second is not there it does not come.
+            let fused = first.fuse() == fuse::FIRST && cq.capacity() > 1;
+            if !fused || !claim.peek(len, second) || !are_halves(first, second) {
+                continue;
+            }
+            if len == granted {
+                if cq.reserve(1) == 0 {
+                    len = len.wrapping_sub(1);
+                    no_room_for_two = len == 0;
+                    break;
+                }
+                granted = granted.wrapping_add(1);
             }
             len = len.wrapping_add(1);
         }
@@ -288,6 +332,9 @@ impl<E: Executor> Engine<E> {
             self.give_back(cq, unused);
         }
         self.settle(id, queue);
+        if no_room_for_two {
+            self.park(id, cq, 2);
+        }
         match len {
             0 if refused => Fetch::Refused,
             0 => Fetch::Nothing,
@@ -323,16 +370,16 @@ impl<E: Executor> Engine<E> {
         }
     }
 
-    /// Queue `id` waits for room in its completion queue.
-    fn park(&self, id: u16, cq: &CompletionQueue) {
+    /// Queue `id` waits for room for `count` entries in its completion queue.
+    fn park(&self, id: u16, cq: &CompletionQueue, count: u32) {
         let bit = bit_of(id);
         self.ready.fetch_and(!bit, Ordering::SeqCst);
-        if cq.park(bit) {
+        if cq.park(bit, count) {
             self.announce(bit);
         }
     }
 
-    fn give_back(&self, cq: &CompletionQueue, count: u32) {
+    pub(super) fn give_back(&self, cq: &CompletionQueue, count: u32) {
         cq.give_back(count);
         self.announce(cq.take_parked());
     }
@@ -368,23 +415,45 @@ impl<E: Executor> Engine<E> {
         scratch: &mut E::Scratch,
         mut more_soon: impl FnMut() -> bool,
     ) {
-        while let Some(command) = batch.commands.get(batch.done) {
+        while let Some((command, second)) = batch.next() {
             let cid = command.cid.get();
             // The queue was closed after the command was fetched. A deletion
             // tells the guest; after a reset there is nobody to tell, and
             // nothing is posted.
-            let outcome = if queue.is_open() {
-                self.executor.execute(id, command, scratch)
-            } else {
-                Status::ABORTED_SQ_DELETION.into()
+            let (outcome, second) = match second {
+                _ if !queue.is_open() => {
+                    let aborted = Outcome::from(Status::ABORTED_SQ_DELETION);
+                    (aborted, second.map(|second| (second.cid.get(), aborted)))
+                }
+                None => (logged(self.executor.execute(id, command, scratch)), None),
+                Some(second) => {
+                    let cid = second.cid.get();
+                    let [outcome, last] =
+                        self.executor.execute_fused(id, [command, second], scratch);
+                    (logged(outcome), Some((cid, logged(last))))
+                }
             };
             batch.done = batch.done.wrapping_add(1);
-            let waiting = self.complete(id, batch.cq, cid, outcome);
+            let mut waiting = self.complete(id, batch.cq, cid, outcome);
+            if let Some((cid, outcome)) = second {
+                batch.done = batch.done.wrapping_add(1);
+                waiting = self.complete(id, batch.cq, cid, outcome);
+            }
             let soon = more_soon() && batch.done < batch.commands.len();
             if waiting >= INTERRUPT_EVERY || !soon {
                 self.signal(batch.cq);
             }
         }
+    }
+}
+
+impl<E: Executor> Batch<'_, E> {
+    /// The command to execute next, with the other half of its operation if it
+    /// is fused.
+    fn next(&self) -> Option<(&Command, Option<&Command>)> {
+        let (command, rest) = self.commands.get(self.done..)?.split_first()?;
+        let second = rest.first().filter(|second| are_halves(command, second));
+        Some((command, second))
     }
 }
 

@@ -34,6 +34,9 @@ impl<E: Executor> Engine<E> {
             if self.fault.tripped() {
                 return;
             }
+            if self.is_paused() {
+                return self.announce(bit_of(id));
+            }
             // Never waits for a slot, nor for the claim: a worker goes on when
             // it has a slot, and whoever holds the claim looks again.
             let Some(slot) = self.slots.take() else { return self.announce(bit_of(id)) };
@@ -41,7 +44,7 @@ impl<E: Executor> Engine<E> {
                 drop(slot);
                 return self.wake_if_work();
             };
-            let buffer = kept.commands.get_mut(..left.min(BATCH)).unwrap_or_default();
+            let buffer = kept.commands.get_mut(..=left.min(BATCH)).unwrap_or_default();
             let fetched = self.fetch(id, queue, claim, buffer, |command| {
                 match self.executor.inline_cost(command) {
                     Some(cost) if cost <= bytes => {
@@ -99,7 +102,10 @@ fn with_kept<E: Executor>(work: impl FnOnce(&mut Kept<E>)) {
     }
     let mut kept: Box<Kept<E>> =
         KEPT.take().and_then(|kept| kept.downcast().ok()).unwrap_or_else(|| {
-            Box::new(Kept { scratch: E::Scratch::default(), commands: [Command::zeroed(); BATCH] })
+            Box::new(Kept {
+                scratch: E::Scratch::default(),
+                commands: [Command::zeroed(); BATCH + 1],
+            })
         });
     work(&mut kept);
     KEPT.set(Some(kept));

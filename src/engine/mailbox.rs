@@ -4,9 +4,10 @@
 //! that nobody waits and a hostile guest fills nothing.
 
 use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, park_timeout};
 use bitflags::bitflags;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 bitflags! {
     /// What there is to look at.
@@ -16,7 +17,7 @@ bitflags! {
         const REGISTERS = 1 << 0;
         /// An admin doorbell was rung.
         const ADMIN = 1 << 1;
-        /// A closed queue has become idle.
+        /// A closed or paused queue has become idle.
         const IDLE = 1 << 2;
         /// The pool wants one more worker.
         const GROW = 1 << 3;
@@ -26,6 +27,8 @@ bitflags! {
         const JOB = 1 << 5;
         /// The controller is being torn down.
         const STOP = 1 << 6;
+        /// The store may have changed its size.
+        const RESIZE = 1 << 7;
     }
 }
 
@@ -60,14 +63,20 @@ impl Mailbox {
         Mail::from_bits_truncate(self.mail.swap(0, Ordering::SeqCst))
     }
 
-    /// Waits for mail and takes it.
-    pub(crate) fn wait(&self) -> Mail {
+    /// Waits for mail, until `deadline` at most, and takes it.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> Mail {
         loop {
             let mail = self.take();
             if !mail.is_empty() {
                 return mail;
             }
-            thread::park();
+            match deadline {
+                None => thread::park(),
+                Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => park_timeout(left),
+                    _ => return Mail::empty(),
+                },
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! * [`pool`]: which workers sleep, search and work.
 //! * [`dispatch`]: from a doorbell to a fetched batch, to its completions.
+//! * [`control`]: what the controller thread does to queues that others serve.
 //! * [`worker`]: a worker's life.
 //! * [`inline`]: small commands on the vCPU's own thread.
 //! * [`slots`]: how many commands are in the backend at once.
@@ -24,6 +25,7 @@
     )
 )]
 
+mod control;
 mod dispatch;
 mod fault;
 mod inline;
@@ -79,6 +81,15 @@ pub(crate) trait Executor: Send + Sync + 'static {
 
     /// Executes a command that came from submission queue `sq_id`.
     fn execute(&self, sq_id: u16, command: &Command, scratch: &mut Self::Scratch) -> Outcome;
+
+    /// Executes both commands of a fused operation, `execute`'s rules applying
+    /// to each.
+    fn execute_fused(
+        &self,
+        sq_id: u16,
+        commands: [&Command; 2],
+        scratch: &mut Self::Scratch,
+    ) -> [Outcome; 2];
 
     /// The bytes a command moves, if it may run on a vCPU's thread.
     fn inline_cost(&self, command: &Command) -> Option<u64>;

@@ -28,7 +28,7 @@ fn work<E: Executor>(engine: &Engine<E>) {
     let Some(me) = engine.pool.join() else { return };
     let idle = || engine.mailbox.post(Mail::IDLE);
     let mut scratch = E::Scratch::default();
-    let mut commands: Commands = [Command::zeroed(); BATCH];
+    let mut commands: Commands = [Command::zeroed(); BATCH + 1];
     // A store that may wait is asked for one command at a time: the others are
     // left to other workers, and a completion's interrupt does not wait for
     // the next command.
@@ -36,9 +36,11 @@ fn work<E: Executor>(engine: &Engine<E>) {
     let want = if quick { BATCH } else { 1 };
     // Workers start at different queues, so that none is favoured.
     let mut cursor = me as u32;
+    // A job that continues as the next leaves commands their turn between.
+    let mut after_job = false;
     loop {
-        let buffer = commands.get_mut(..want).unwrap_or_default();
-        let Some((slot, found)) = search(engine, &mut cursor, buffer, &idle) else {
+        let buffer = commands.get_mut(..=want).unwrap_or_default();
+        let Some((slot, found)) = search(engine, &mut cursor, after_job, buffer, &idle) else {
             if engine.pool.sleep(me, || engine.has_work()) {
                 continue;
             }
@@ -48,6 +50,7 @@ fn work<E: Executor>(engine: &Engine<E>) {
         if engine.has_work() {
             engine.wake();
         }
+        after_job = matches!(found, Found::Job(_));
         match found {
             Found::Job(job) => engine.executor.run(job),
             Found::Commands { id, queue, count, _visit } => {
@@ -62,11 +65,13 @@ fn work<E: Executor>(engine: &Engine<E>) {
     }
 }
 
-/// Looks once at all that may have work, beginning after the queue that was
-/// served last, and fetches into `commands`.
+/// Looks once at all that may have work: jobs first, unless `after_job`; the
+/// queues beginning after the one that was served last. Fetches into
+/// `commands`.
 fn search<'a, E: Executor>(
     engine: &'a Engine<E>,
     cursor: &mut u32,
+    after_job: bool,
     commands: &mut [Command],
     idle: &'a dyn Fn(),
 ) -> Option<(Slot<'a>, Found<'a, E>)> {
@@ -74,7 +79,7 @@ fn search<'a, E: Executor>(
         return None;
     }
     let slot = engine.slots.take()?;
-    if let Some(job) = engine.take_job() {
+    if !after_job && let Some(job) = engine.take_job() {
         return Some((slot, Found::Job(job)));
     }
     let mut candidates = engine.ready().rotate_right(*cursor & 63);
@@ -93,6 +98,9 @@ fn search<'a, E: Executor>(
             *cursor = index.wrapping_add(1) & 63;
             return Some((slot, Found::Commands { id, queue, count, _visit: visit }));
         }
+    }
+    if after_job && let Some(job) = engine.take_job() {
+        return Some((slot, Found::Job(job)));
     }
     None
 }

@@ -17,10 +17,11 @@ pub(crate) struct Counters {
 /// The sums over all queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    /// Read commands that succeeded.
+    /// Read and Compare commands that succeeded.
     pub(crate) reads: u64,
     /// Write commands that succeeded.
     pub(crate) writes: u64,
+    /// By these commands and by Verify.
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     /// Commands that failed for the medium's sake.
@@ -30,6 +31,11 @@ pub(crate) struct Totals {
 impl Counters {
     pub(crate) fn read(&self, bytes: u64) {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the controller read for itself.
+    pub(crate) fn verified(&self, bytes: u64) {
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 

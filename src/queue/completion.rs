@@ -133,12 +133,17 @@ impl CompletionQueue {
         }
     }
 
-    /// Marks submission queue bit `mask` as waiting for room, and says whether
-    /// there is some by now (then it does not wait).
-    pub(crate) fn park(&self, mask: u64) -> bool {
+    /// The most entries that can be reserved at once.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.size.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// Marks submission queue bit `mask` as waiting for room for `count`
+    /// entries, and says whether there is by now (then it does not wait).
+    pub(crate) fn park(&self, mask: u64, count: u32) -> bool {
         self.parked.fetch_or(mask, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.has_room() {
+        if self.has_room(count) {
             self.parked.fetch_and(!mask, Ordering::SeqCst);
             return true;
         }
@@ -155,10 +160,11 @@ impl CompletionQueue {
         self.parked.swap(0, Ordering::SeqCst)
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, count: u32) -> bool {
         let (reserved, head) = (self.reserved.load(Ordering::SeqCst), self.head.load());
         let size = self.size.load(Ordering::Relaxed);
-        distance(head.value(), (reserved & 0xffff_ffff) as u32, size) < size.saturating_sub(1)
+        let used = distance(head.value(), (reserved & 0xffff_ffff) as u32, size);
+        used.saturating_add(count) <= self.capacity()
     }
 
     /// Stores an entry, for which there is a reservation; does nothing if the

@@ -119,7 +119,7 @@ fn a_parked_queue_is_woken() {
             let worker = {
                 let queue = queue.clone();
                 // Whether it runs: it got an entry, or found room when parking.
-                thread::spawn(move || queue.reserve(1) == 1 || queue.park(1))
+                thread::spawn(move || queue.reserve(1) == 1 || queue.park(1, 1))
             };
             let woken = if by_doorbell {
                 queue.ring(1).expect("a legal head")

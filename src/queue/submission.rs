@@ -25,6 +25,8 @@ pub(crate) struct SubmissionQueue {
     cq_id: AtomicU16,
     /// Threads that work on the queue or on commands fetched from it.
     in_flight: AtomicU32,
+    /// The last visitor is to be reported though the queue is open.
+    watched: AtomicBool,
     /// The head, for completions.
     head: AtomicU16,
     /// The claim: whoever holds it fetches.
@@ -39,7 +41,13 @@ struct Ring {
     memory: Option<Segment>,
     size: u32,
     head: u32,
+    /// Positions of entries that wait no more: their commands were aborted.
+    struck: Vec<u32>,
 }
+
+/// The most entries that are struck out at once: looking for one in the list
+/// must stay quick.
+const MAX_STRUCK: usize = 64;
 
 /// What a queue is created with.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +62,7 @@ pub(crate) struct SubmissionParameters {
 /// reset or deletion ends, until it is dropped.
 pub(crate) struct Visit<'a> {
     queue: &'a SubmissionQueue,
-    closed_and_empty: &'a dyn Fn(),
+    left_empty: &'a dyn Fn(),
 }
 
 /// The claim on a queue: the right to fetch from it.
@@ -70,8 +78,9 @@ impl SubmissionQueue {
             size: AtomicU32::new(0),
             cq_id: AtomicU16::new(0),
             in_flight: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
             head: AtomicU16::new(0),
-            ring: Mutex::new(Ring { memory: None, size: 0, head: 0 }),
+            ring: Mutex::new(Ring { memory: None, size: 0, head: 0, struck: Vec::new() }),
             claimed: AtomicBool::new(false),
         }
     }
@@ -100,7 +109,7 @@ impl SubmissionQueue {
     /// [`SubmissionQueue::is_idle`].
     pub(crate) fn open(&self, memory: Segment, parameters: SubmissionParameters) {
         let SubmissionParameters { size, cq_id } = parameters;
-        *lock(&self.ring) = Ring { memory: Some(memory), size, head: 0 };
+        *lock(&self.ring) = Ring { memory: Some(memory), size, head: 0, struck: Vec::new() };
         self.size.store(size, Ordering::Relaxed);
         self.cq_id.store(cq_id, Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
@@ -119,6 +128,11 @@ impl SubmissionQueue {
     pub(crate) fn is_idle(&self) -> bool {
         fence(Ordering::SeqCst);
         self.in_flight.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether the last visitor is to be reported though the queue is open.
+    pub(crate) fn watch(&self, watched: bool) {
+        self.watched.store(watched, Ordering::SeqCst);
     }
 
     /// The guest's write to the tail doorbell.
@@ -142,12 +156,12 @@ impl SubmissionQueue {
         self.claimed.load(Ordering::SeqCst)
     }
 
-    /// Enters the queue if it is open. `closed_and_empty` is called, from
-    /// whichever thread, when the last visitor of a closed queue leaves.
-    pub(crate) fn visit<'a>(&'a self, closed_and_empty: &'a dyn Fn()) -> Option<Visit<'a>> {
+    /// Enters the queue if it is open. `left_empty` is called, from whichever
+    /// thread, when the last visitor of a closed or watched queue leaves.
+    pub(crate) fn visit<'a>(&'a self, left_empty: &'a dyn Fn()) -> Option<Visit<'a>> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let visit = Visit { queue: self, closed_and_empty };
+        let visit = Visit { queue: self, left_empty };
         self.is_open().then_some(visit)
     }
 }
@@ -159,6 +173,14 @@ impl<'a> Visit<'a> {
         self.queue.claimed.store(true, Ordering::SeqCst);
         Some(Claim { queue: self.queue, ring })
     }
+
+    /// Claims the queue as soon as it can be: others hold a claim only while
+    /// they copy a batch.
+    pub(crate) fn wait_for_claim(&self) -> Claim<'a> {
+        let ring = lock(&self.queue.ring);
+        self.queue.claimed.store(true, Ordering::SeqCst);
+        Claim { queue: self.queue, ring }
+    }
 }
 
 impl Drop for Visit<'_> {
@@ -166,8 +188,8 @@ impl Drop for Visit<'_> {
         let last = self.queue.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
         // Either this sees the queue closed, or the closer sees it idle.
         fence(Ordering::SeqCst);
-        if last && !self.queue.is_open() {
-            (self.closed_and_empty)();
+        if last && (!self.queue.is_open() || self.queue.watched.load(Ordering::SeqCst)) {
+            (self.left_empty)();
         }
     }
 }
@@ -191,15 +213,51 @@ impl Claim<'_> {
     }
 
     /// Copies the entry that is `index` entries after the head; false if it
-    /// is not waiting.
+    /// is not waiting, or was struck out.
     pub(crate) fn peek(&self, index: u32, command: &mut Command) -> bool {
         if index >= self.waiting() {
             return false;
         }
-        let at =
-            (advance(self.ring.head, index, self.ring.size) as usize).saturating_mul(ENTRY_SIZE);
+        let at = advance(self.ring.head, index, self.ring.size);
+        if self.ring.struck.contains(&at) {
+            return false;
+        }
+        let at = (at as usize).saturating_mul(ENTRY_SIZE);
         let entry = self.ring.memory.and_then(|memory| memory.slice(at, ENTRY_SIZE));
         entry.and_then(|entry| entry.read(command.as_mut_bytes())).is_some()
+    }
+
+    /// Takes entries that were struck out off the front of the queue.
+    pub(crate) fn skip_struck(&mut self) {
+        while !self.ring.struck.is_empty() && self.waiting() > 0 {
+            let head = self.ring.head;
+            let Some(found) = self.ring.struck.iter().position(|at| *at == head) else { break };
+            self.ring.struck.swap_remove(found);
+            self.consume(1);
+        }
+    }
+
+    /// Strikes out the first waiting entry whose command identifier is `cid`.
+    /// Returns whether there is one.
+    pub(crate) fn strike(&mut self, cid: u16) -> bool {
+        // Identifier and flags share the entry's first 32 bits with the opcode.
+        let Some(memory) = self.ring.memory else { return false };
+        for index in 0..self.waiting() {
+            let at = advance(self.ring.head, index, self.ring.size);
+            let word = memory.load32((at as usize).saturating_mul(ENTRY_SIZE), Ordering::Relaxed);
+            if word.is_some_and(|word| word >> 16 == u32::from(cid))
+                && !self.ring.struck.contains(&at)
+            {
+                // A guest that aborts all that waits makes this list long, but
+                // its search slow for that queue alone.
+                if self.ring.struck.len() >= MAX_STRUCK {
+                    return false;
+                }
+                self.ring.struck.push(at);
+                return true;
+            }
+        }
+        false
     }
 
     /// Takes the first `count` entries, which have been copied, off the queue.

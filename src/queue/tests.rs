@@ -92,14 +92,16 @@ fn a_closed_queue_takes_and_posts_nothing() {
 fn parking_is_noticed_by_the_doorbell_and_by_who_gives_back() {
     let (queue, _region) = open(3);
     assert_eq!(queue.reserve(2), 2);
-    assert!(!queue.park(0b10));
+    assert!(!queue.park(0b10, 1));
     queue.publish(entry(0));
     assert_eq!(queue.ring(1), Ok(0b10));
     assert_eq!(queue.reserve(1), 1);
-    assert!(!queue.park(0b01));
+    assert!(!queue.park(0b01, 1));
     queue.give_back(1);
     assert_eq!(queue.take_parked(), 0b01);
-    assert!(queue.park(0b01), "there is room by now");
+    assert!(!queue.park(0b01, 2), "there is room for one");
+    assert_eq!(queue.take_parked(), 0b01);
+    assert!(queue.park(0b01, 1), "there is room by now");
     assert_eq!(queue.take_parked(), 0);
 }
 

@@ -64,6 +64,24 @@ impl Command {
     }
 }
 
+/// The fused operation field (figure 105).
+pub mod fuse {
+    /// A command of its own.
+    pub const NORMAL: u8 = 0;
+    /// The first command of a fused operation.
+    pub const FIRST: u8 = 1;
+    /// The second one.
+    pub const SECOND: u8 = 2;
+}
+
+/// The PRP or SGL selector (figure 105).
+pub mod psdt {
+    /// PRPs.
+    pub const PRP: u8 = 0;
+    /// An SGL for the data; a contiguous buffer for metadata.
+    pub const SGL: u8 = 1;
+}
+
 /// Admin opcodes (figure 139).
 pub mod admin {
     /// Delete I/O Submission Queue.
@@ -86,6 +104,12 @@ pub mod admin {
     pub const GET_FEATURES: u8 = 0x0a;
     /// Asynchronous Event Request.
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0c;
+    /// Firmware Commit.
+    pub const FIRMWARE_COMMIT: u8 = 0x10;
+    /// Keep Alive.
+    pub const KEEP_ALIVE: u8 = 0x18;
+    /// Format NVM.
+    pub const FORMAT_NVM: u8 = 0x80;
 }
 
 /// I/O opcodes of the NVM command set (figure 346).
@@ -96,4 +120,12 @@ pub mod io {
     pub const WRITE: u8 = 0x01;
     /// Read.
     pub const READ: u8 = 0x02;
+    /// Compare.
+    pub const COMPARE: u8 = 0x05;
+    /// Write Zeroes.
+    pub const WRITE_ZEROES: u8 = 0x08;
+    /// Dataset Management.
+    pub const DATASET_MANAGEMENT: u8 = 0x09;
+    /// Verify.
+    pub const VERIFY: u8 = 0x0c;
 }

@@ -34,6 +34,14 @@ impl Event {
     pub const INVALID_DOORBELL_VALUE: Event =
         Event { kind: Kind::Error, info: 0x01, log_page: super::log::ERROR_INFORMATION };
 
+    /// The temperature has crossed a threshold.
+    pub const TEMPERATURE_THRESHOLD: Event =
+        Event { kind: Kind::Health, info: 0x01, log_page: super::log::HEALTH_INFORMATION };
+
+    /// A namespace has changed.
+    pub const NAMESPACE_ATTRIBUTE_CHANGED: Event =
+        Event { kind: Kind::Notice, info: 0x00, log_page: super::log::CHANGED_NAMESPACES };
+
     /// Dword 0 of the completion.
     pub fn dw0(&self) -> u32 {
         self.kind as u32 | u32::from(self.info) << 8 | u32::from(self.log_page) << 16

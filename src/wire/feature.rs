@@ -23,6 +23,20 @@ pub const WRITE_ATOMICITY: u8 = 0x0a;
 /// Asynchronous Event Configuration.
 pub const ASYNC_EVENT_CONFIGURATION: u8 = 0x0b;
 
+/// Timestamp.
+pub const TIMESTAMP: u8 = 0x0e;
+/// Keep Alive Timer.
+pub const KEEP_ALIVE_TIMER: u8 = 0x0f;
+/// Host Behavior Support.
+pub const HOST_BEHAVIOR_SUPPORT: u8 = 0x16;
+/// Host Identifier.
+pub const HOST_IDENTIFIER: u8 = 0x81;
+
+/// Bytes of the Timestamp data structure.
+pub const TIMESTAMP_SIZE: usize = 8;
+/// Bytes of the Host Behavior Support data structure.
+pub const HOST_BEHAVIOR_SIZE: usize = 512;
+
 /// Select (SEL) of Get Features.
 pub mod select {
     /// The value in force.
@@ -34,6 +48,9 @@ pub mod select {
     /// What can be done with the feature.
     pub const SUPPORTED_CAPABILITIES: u8 = 3;
 }
+
+/// Asynchronous Event Configuration: Namespace Attribute Notices.
+pub const NAMESPACE_ATTRIBUTE_NOTICES: u32 = 1 << 8;
 
 /// Supported capabilities: the value can be changed.
 pub const CAPABILITY_CHANGEABLE: u32 = 1 << 2;

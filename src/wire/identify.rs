@@ -18,10 +18,38 @@ pub mod cns {
     pub const ACTIVE_NAMESPACES: u8 = 0x02;
     /// Namespace Identification Descriptor list.
     pub const NAMESPACE_DESCRIPTORS: u8 = 0x03;
+    /// Identify Namespace of one I/O command set.
+    pub const COMMAND_SET_NAMESPACE: u8 = 0x05;
+    /// Identify Controller of one I/O command set.
+    pub const COMMAND_SET_CONTROLLER: u8 = 0x06;
+    /// Active Namespace ID list of one I/O command set.
+    pub const COMMAND_SET_ACTIVE_NAMESPACES: u8 = 0x07;
+    /// I/O command set independent Identify Namespace.
+    pub const INDEPENDENT_NAMESPACE: u8 = 0x08;
+    /// Allocated Namespace ID list.
+    pub const ALLOCATED_NAMESPACES: u8 = 0x10;
+    /// Identify Namespace of an allocated namespace.
+    pub const ALLOCATED_NAMESPACE: u8 = 0x11;
+    /// Controllers that a namespace is attached to.
+    pub const ATTACHED_CONTROLLERS: u8 = 0x12;
+    /// Controllers of the NVM subsystem.
+    pub const CONTROLLERS: u8 = 0x13;
+    /// I/O Command Set data structure.
+    pub const COMMAND_SETS: u8 = 0x1c;
 }
 
-/// Namespace Identifier Type: EUI-64.
-pub const NIDT_EUI64: u8 = 0x01;
+/// Namespace Identifier Types.
+pub mod nidt {
+    /// EUI-64.
+    pub const EUI64: u8 = 0x01;
+    /// NGUID.
+    pub const NGUID: u8 = 0x02;
+    /// UUID.
+    pub const UUID: u8 = 0x03;
+}
+
+/// Command Set Identifier (CSI) of the NVM command set.
+pub const CSI_NVM: u8 = 0;
 
 /// Identify Controller (figure 251), without the power state descriptors and
 /// what follows them.
@@ -121,6 +149,36 @@ impl Controller {
     }
 }
 
+/// ONCS of [`Controller`]: the optional commands of the NVM command set.
+pub mod oncs {
+    /// Compare.
+    pub const COMPARE: u16 = 1 << 0;
+    /// Dataset Management.
+    pub const DATASET_MANAGEMENT: u16 = 1 << 2;
+    /// Write Zeroes.
+    pub const WRITE_ZEROES: u16 = 1 << 3;
+    /// Save and Select in Set and Get Features.
+    pub const SAVE_AND_SELECT: u16 = 1 << 4;
+    /// The Timestamp feature.
+    pub const TIMESTAMP: u16 = 1 << 6;
+    /// Verify.
+    pub const VERIFY: u16 = 1 << 7;
+}
+
+/// FUSES of [`Controller`]: Compare and Write.
+pub const FUSES_COMPARE_AND_WRITE: u16 = 1;
+
+/// NSFEAT of [`Namespace`]: NPWG, NPWA, NPDG, NPDA and NOWS are set.
+pub const NSFEAT_IO_OPTIMIZATION: u8 = 1 << 4;
+
+/// DLFEAT of [`Namespace`].
+pub mod dlfeat {
+    /// Deallocated blocks read as zeroes.
+    pub const READS_ZEROES: u8 = 0b001;
+    /// Write Zeroes takes the Deallocate bit.
+    pub const WRITE_ZEROES_DEALLOCATES: u8 = 1 << 3;
+}
+
 /// Identify Namespace (figure 249), without the vendor specific part.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -172,6 +230,67 @@ impl Namespace {
     /// A structure of zeroes.
     pub fn zeroed() -> Namespace {
         Namespace::new_zeroed()
+    }
+}
+
+/// Identify Controller for the NVM command set (NVM Command Set 4.1.5.3),
+/// without what is reserved at its end. A limit of zero is none beside those
+/// of the command's own fields.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the specification's figure")]
+pub struct NvmController {
+    /// Verify Size Limit, as a power of two of pages.
+    pub vsl: u8,
+    /// Write Zeroes Size Limit, as a power of two of pages.
+    pub wzsl: u8,
+    /// Write Uncorrectable Size Limit, as a power of two of pages.
+    pub wusl: u8,
+    /// Dataset Management Ranges Limit.
+    pub dmrl: u8,
+    /// Dataset Management Range Size Limit, in logical blocks.
+    pub dmrsl: U32,
+    /// Dataset Management Size Limit, in logical blocks.
+    pub dmsl: U64,
+}
+
+const _: () = assert!(size_of::<NvmController>() == 16);
+
+impl NvmController {
+    /// A structure of zeroes.
+    pub fn zeroed() -> NvmController {
+        NvmController::new_zeroed()
+    }
+}
+
+/// I/O command set independent Identify Namespace (figure 280 of revision 2.0),
+/// without what is reserved at its end.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs, reason = "the names are those of the specification's figure")]
+pub struct IndependentNamespace {
+    pub nsfeat: u8,
+    pub nmic: u8,
+    pub rescap: u8,
+    pub fpi: u8,
+    pub anagrpid: U32,
+    pub nsattr: u8,
+    pub reserved0: u8,
+    pub nvmsetid: U16,
+    pub endgid: U16,
+    pub nstat: u8,
+    pub reserved1: u8,
+}
+
+const _: () = assert!(size_of::<IndependentNamespace>() == 16);
+
+impl IndependentNamespace {
+    /// NSTAT: the namespace is ready. Linux does not touch one that is not.
+    pub const READY: u8 = 1;
+
+    /// A structure of zeroes.
+    pub fn zeroed() -> IndependentNamespace {
+        IndependentNamespace::new_zeroed()
     }
 }
 

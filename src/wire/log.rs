@@ -5,12 +5,45 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+/// Supported Log Pages.
+pub const SUPPORTED_LOG_PAGES: u8 = 0x00;
 /// Error Information.
 pub const ERROR_INFORMATION: u8 = 0x01;
 /// SMART / Health Information.
 pub const HEALTH_INFORMATION: u8 = 0x02;
 /// Firmware Slot Information.
 pub const FIRMWARE_SLOT: u8 = 0x03;
+/// Changed Namespace List.
+pub const CHANGED_NAMESPACES: u8 = 0x04;
+/// Commands Supported and Effects.
+pub const COMMAND_EFFECTS: u8 = 0x05;
+/// Feature Identifiers Supported and Effects.
+pub const FEATURE_EFFECTS: u8 = 0x12;
+/// NVMe-MI Commands Supported and Effects.
+pub const MANAGEMENT_EFFECTS: u8 = 0x13;
+
+/// Supported Log Pages: this one is supported (LSUPP).
+pub const LOG_SUPPORTED: u32 = 1;
+
+/// Bytes of the Changed Namespace List, and of Commands Supported and Effects.
+pub const PAGE_LOG_SIZE: usize = 4096;
+
+/// What a command or feature does besides its work, as the logs 05h, 12h and
+/// 13h say it. The scopes are those of the last two and of commands alike.
+pub mod effect {
+    /// It is supported (CSUPP, FSUPP).
+    pub const SUPPORTED: u32 = 1 << 0;
+    /// It may change what logical blocks hold (LBCC, UDCC).
+    pub const CONTENT_CHANGE: u32 = 1 << 1;
+    /// It may change what the controller can do (CCC).
+    pub const CONTROLLER_CAPABILITY_CHANGE: u32 = 1 << 4;
+    /// It is to be alone with its namespace (CSE 001b).
+    pub const ALONE_IN_NAMESPACE: u32 = 0b001 << 16;
+    /// It is about a namespace.
+    pub const NAMESPACE_SCOPE: u32 = 1 << 20;
+    /// It is about the controller.
+    pub const CONTROLLER_SCOPE: u32 = 1 << 21;
+}
 
 /// One entry of the Error Information log (figure 194).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -45,6 +78,9 @@ pub struct ErrorEntry {
 }
 
 const _: () = assert!(size_of::<ErrorEntry>() == 64);
+
+/// SMART critical warning: the temperature is past a threshold.
+pub const WARNING_TEMPERATURE: u8 = 1 << 1;
 
 /// A 128-bit counter.
 pub type U128 = [U64; 2];

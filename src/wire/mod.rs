@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
 //! What the guest sees, bit for bit: registers, queue entries, data structures
-//! and status codes of the NVM Express Base Specification, revision 1.4 (the
-//! sections named in these files are of that revision).
+//! and status codes of the NVM Express Base Specification, revision 2.0, and of
+//! the NVM Command Set Specification, revision 1.0. Sections and figures named
+//! in the code are those of revision 1.4, where both were one document;
+//! `docs/conformance.md` names those of 2.0.
 //!
 //! No logic, no I/O, no unsafe code. A field that the specification counts
 //! from zero ends in `_z`.
@@ -25,6 +27,7 @@ pub mod feature;
 pub mod identify;
 pub mod log;
 pub mod register;
+pub mod sgl;
 pub mod status;
 
 /// Bytes of one memory page. CAP.MPSMIN and CAP.MPSMAX allow no other size.

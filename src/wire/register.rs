@@ -27,21 +27,31 @@ pub mod offset {
     pub const ASQ: u64 = 0x28;
     /// Admin Completion Queue Base Address, 64 bits.
     pub const ACQ: u64 = 0x30;
+    /// Controller Ready Timeouts.
+    pub const CRTO: u64 = 0x68;
     /// The first doorbell; the others follow every four bytes (CAP.DSTRD 0).
     pub const DOORBELLS: u64 = 0x1000;
 }
 
-/// Version 1.4.
-pub const VERSION: u32 = 0x0001_0400;
+/// Version 2.0.
+pub const VERSION: u32 = 0x0002_0000;
+
+/// How long a change of CC.EN may take to show in CSTS.RDY: 30 s, in units of
+/// 500 ms. CAP.TO and CRTO.CRWMT say the same, or Linux finds fault with it.
+const READY_TIMEOUT: u32 = 60;
+
+/// CRTO: Controller Ready With Media Timeout. There is no other mode.
+pub const READY_TIMEOUTS: u32 = READY_TIMEOUT;
 
 /// CAP for queues of at most `mqes_z + 1` entries: queues are physically
-/// contiguous (CQR), the NVM command set (CSS), 4 KiB pages, and 30 s (TO, in
-/// units of 500 ms) for a change of CC.EN to show in CSTS.RDY.
+/// contiguous (CQR), the NVM command set (CSS), 4 KiB pages, and ready with the
+/// medium at hand (CRMS.CRWMS), as revision 2.0 wants it of every controller.
 pub const fn capabilities(mqes_z: u16) -> u64 {
     const CQR: u64 = 1 << 16;
-    const TO: u64 = 60 << 24;
+    const TO: u64 = (READY_TIMEOUT as u64) << 24;
     const CSS_NVM: u64 = 1 << 37;
-    mqes_z as u64 | CQR | TO | CSS_NVM
+    const CRWMS: u64 = 1 << 59;
+    mqes_z as u64 | CQR | TO | CSS_NVM | CRWMS
 }
 
 /// Controller Configuration.
@@ -51,6 +61,10 @@ pub struct Configuration(pub u32);
 impl Configuration {
     /// Enable.
     pub const EN: u32 = 1;
+
+    /// The bits that a guest can write: the others are reserved, or belong to
+    /// what is not there (CRIME).
+    pub const MASK: u32 = 0x00ff_fff1;
 
     /// Enable (EN).
     pub const fn enabled(self) -> bool {

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bhyve_nvme::backend::Backend;
 use bhyve_nvme::backend::file::{File, OpenOptions};
 use bhyve_nvme::backend::sys::{
-    Calls, Errno, FileType, FreeBsd, How, Kind, Linux, Request, Status,
+    Calls, Errno, Fallocate, FileType, FreeBsd, How, Kind, Linux, Request, Status,
 };
 use bhyve_nvme::memory::{Segment, total_len};
 use bhyve_nvme::sandbox::Rights;
@@ -183,6 +183,16 @@ impl PowerCut {
         Ok(most)
     }
 
+    /// A call that zeroes a range, if it is there in this store at all.
+    fn erase(&self, life: u64, there: bool, offset: u64, len: u64) -> Result<(), Errno> {
+        if !there {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        let mut state = self.call(life)?;
+        state.write(offset as usize, &vec![0; len as usize]);
+        Ok(())
+    }
+
     /// A call that brings data to the medium if it is one of `flushing`.
     fn flush(&self, life: u64, flushing: &[(System, Kind)]) -> Result<(), Errno> {
         let mut state = self.call(life)?;
@@ -279,6 +289,16 @@ impl Calls for PowerCut {
             return Err(Errno(libc::ENOTTY));
         }
         let answer = match request {
+            Request::DIOCGDELETE => {
+                let number =
+                    |at: usize| u64::from_ne_bytes(argument[at..at + 8].try_into().unwrap());
+                return self.erase(*file, true, number(0), number(8));
+            }
+            // GEOM::candelete.
+            Request::DIOCGATTR => {
+                argument[72] = 1;
+                return Ok(());
+            }
             Request::DIOCGFLUSH => return self.flush(*file, &EVERY_KIND[3..]),
             Request::DIOCGMEDIASIZE | Request::BLKGETSIZE64 => self.lock().cache.len(),
             Request::DIOCGSECTORSIZE | Request::BLKSSZGET | Request::BLKPBSZGET => SECTOR,
@@ -290,6 +310,20 @@ impl Calls for PowerCut {
             _ => argument.copy_from_slice(&(answer as u64).to_ne_bytes()),
         }
         Ok(())
+    }
+
+    fn fallocate(&self, file: &u64, _: Fallocate, offset: u64, len: u64) -> Result<(), Errno> {
+        self.erase(*file, self.system == System::Linux, offset, len)
+    }
+
+    fn fspacectl(&self, file: &u64, offset: u64, len: u64) -> Result<(u64, u64), Errno> {
+        let there = (self.system, self.kind) == (System::FreeBsd, Kind::Regular);
+        self.erase(*file, there, offset, len)?;
+        Ok((offset + len, 0))
+    }
+
+    fn deallocates(&self, _file: &u64) -> Result<bool, Errno> {
+        Ok(true)
     }
 
     fn limit(&self, _file: &u64, _rights: &Rights) -> Result<(), Errno> {

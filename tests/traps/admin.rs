@@ -15,7 +15,20 @@ fn code(rig: &Rig, entry: Entry) -> u16 {
 }
 
 /// The log pages there are, and their sizes in bytes.
-const PAGES: [(u8, usize); 3] = [(1, 4096), (2, 512), (3, 512)];
+const PAGES: [(u8, usize); 8] = [
+    (0x00, 1024),
+    (0x01, 4096),
+    (0x02, 512),
+    (0x03, 512),
+    (0x04, 4096),
+    (0x05, 4096),
+    (0x12, 1024),
+    (0x13, 1024),
+];
+
+/// Those that have nothing to say here: no namespace has changed, and there is
+/// no management interface.
+const EMPTY: [u8; 2] = [0x04, 0x13];
 
 const MAX_TRANSFER: usize = 2 << 20;
 
@@ -39,7 +52,8 @@ fn log_pages_end_where_they_end_at_every_offset_and_length() {
     let prp = data.prp().unwrap();
     for (page, size) in PAGES {
         let whole = rig.nvme.get_log(page, 0, 0, size, true).unwrap();
-        assert!(whole.iter().any(|byte| *byte != 0), "page {page} is empty");
+        let empty = whole.iter().all(|byte| *byte == 0);
+        assert_eq!(empty, EMPTY.contains(&page), "page {page:#x}");
         for offset in [0, 4, size - 4, size, size + 4] {
             for len in [4, size, 4096, MAX_TRANSFER] {
                 let entry = get_log(page, (len / 4) as u32, offset as u64, &prp);
@@ -116,8 +130,9 @@ fn identify_answers_every_cns() {
         for nsid in [0, 1, 2, 0xffff_fffe, 0xffff_ffff] {
             let entry = Entry::new(admin_opcode::IDENTIFY).nsid(nsid).prp(&prp).word(10, cns);
             let expected = match (cns, nsid) {
-                (0 | 3, 1) | (1, _) | (2, 0..=2) => Status::SUCCESS,
-                (0 | 2 | 3, _) => Status::INVALID_NAMESPACE,
+                (0 | 3 | 5 | 8 | 0x11 | 0x12, 1) | (1 | 6 | 0x13 | 0x1c, _) => Status::SUCCESS,
+                (2 | 7 | 0x10, 0..=2) => Status::SUCCESS,
+                (0 | 2 | 3 | 5 | 7 | 8 | 0x10..=0x12, _) => Status::INVALID_NAMESPACE,
                 _ => Status::INVALID_FIELD,
             };
             assert_eq!(code(&rig, entry), expected, "CNS {cns:#x}, NSID {nsid:#x}");
@@ -142,8 +157,8 @@ fn identify_says_what_is_so() {
     assert_eq!(data[80..84], rig.nvme.read32(8).to_le_bytes(), "VER is VS");
     assert_eq!(data[266..268], 0x0157u16.to_le_bytes(), "WCTEMP");
     assert_ne!(data[268..270], [0, 0], "CCTEMP");
-    // Optional admin commands: none, so no namespace management.
-    assert_eq!(data[256..258], [0, 0], "OACS");
+    // Optional admin commands: Format NVM, and so no namespace management.
+    assert_eq!(data[256..258], [1 << 1, 0], "OACS");
 }
 
 /// One value in force, from Set Features to the next reset.
@@ -164,7 +179,9 @@ fn features_return_what_was_set_and_their_defaults_after_a_reset() {
     for (store, options) in STORES {
         let rig = Rig::new(store, options);
         for (feature, value, read) in cases {
-            let get = |select| rig.nvme.get_feature(feature, select, 0);
+            // Error Recovery belongs to the namespace.
+            let nsid = u32::from(feature == 5);
+            let get = |select| rig.nvme.get_feature(feature, select, nsid);
             if feature == 6 && store == Store::Ram {
                 // No volatile cache, no feature.
                 assert_eq!(get(0).unwrap_err().code(), Some(Status::INVALID_FIELD));
@@ -174,16 +191,18 @@ fn features_return_what_was_set_and_their_defaults_after_a_reset() {
             assert_eq!(get(0).unwrap(), default, "{feature:#x}");
             assert_eq!(get(2).unwrap(), default, "{feature:#x}: nothing is saved");
             assert_eq!(get(3).unwrap() & 0b101, 0b100, "{feature:#x}: changeable, not saveable");
-            rig.nvme.set_feature(feature, value, 0).unwrap();
+            rig.nvme.set_feature(feature, value, nsid).unwrap();
             assert_eq!(get(0).unwrap(), read, "{feature:#x}");
             assert_eq!(get(1).unwrap(), default, "{feature:#x}");
             let save = Entry::new(admin_opcode::SET_FEATURES)
+                .nsid(nsid)
                 .word(10, 1 << 31 | u32::from(feature))
                 .word(11, value);
             assert_eq!(code(&rig, save), Status::FEATURE_NOT_SAVEABLE, "{feature:#x}");
         }
         let values = |rig: &Rig| -> Vec<Option<u32>> {
-            cases.iter().map(|(feature, ..)| rig.nvme.get_feature(*feature, 0, 0).ok()).collect()
+            let get = |feature| rig.nvme.get_feature(feature, 0, u32::from(feature == 5));
+            cases.iter().map(|(feature, ..)| get(*feature).ok()).collect()
         };
         let set = values(&rig);
         rig.nvme.disable().unwrap();
@@ -330,7 +349,7 @@ fn an_event_is_masked_until_its_log_is_read() {
 #[test]
 fn unknown_opcodes_and_fused_commands_are_refused() {
     let rig = Rig::new(Store::Ram, "");
-    let known = [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c];
+    let known = [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x10, 0x18, 0x80];
     for opcode in (0..=255).filter(|opcode| !known.contains(opcode)) {
         let completion = run(&rig, Entry::new(opcode).nsid(1));
         assert_eq!(completion.status.code(), Status::INVALID_OPCODE, "{opcode:#x}");
@@ -358,7 +377,7 @@ fn ten_thousand_failures_leave_the_queue_in_step() {
         Entry::new(admin_opcode::GET_LOG_PAGE).word(10, 0xc7),
         Entry::new(admin_opcode::DELETE_SQ).word(10, 5),
         Entry::new(admin_opcode::CREATE_CQ).word(10, 0xffff_0001).word(11, 1),
-        // Format, of which nothing is offered.
+        // Format, of which there is one.
         Entry::new(0x80).nsid(1).word(10, 15),
     ];
     rig.nvme

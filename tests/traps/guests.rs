@@ -208,7 +208,7 @@ impl<'a> FreeBsd<'a> {
         self.identify(1, 0);
         self.identify(0, 1);
         for _ in 0..20 {
-            assert_eq!(self.rig.nvme.read32(8), 0x0001_0400);
+            assert_eq!(self.rig.nvme.read32(8), 0x0002_0000);
         }
     }
 

@@ -18,7 +18,7 @@ fn words(rig: &Rig) -> Vec<u32> {
 fn reserved_registers_and_doorbells_read_as_zero() {
     let rig = Rig::new(Store::Ram, "");
     rig.pair(1, 8).execute(read(&rig.data(512), 0)).unwrap();
-    for at in (0x38..BAR).step_by(4) {
+    for at in (0x38..BAR).step_by(4).filter(|at| *at != reg::CRTO) {
         assert_eq!(rig.nvme.read32(at), 0, "{at:#x}");
     }
     // Of those before: NVM Subsystem Reset, which is not offered.

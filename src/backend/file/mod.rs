@@ -13,6 +13,7 @@ use super::sys::{Native, Raw};
 
 mod bounce;
 mod open;
+mod space;
 mod store;
 mod transfer;
 

@@ -69,6 +69,7 @@ pub(super) struct Opened<F> {
     pub(super) file: F,
     pub(super) kind: Kind,
     pub(super) read_only: bool,
+    pub(super) can_deallocate: bool,
     pub(super) size: u64,
     /// The unit that the system insists on.
     pub(super) unit: u32,
@@ -133,12 +134,14 @@ pub(super) fn open<C: Calls, P: Policy>(
     }
 
     let read_only = !writable || refuses;
+    // Asked here: afterwards the right to ask is gone.
+    let can_deallocate = !read_only && !options.nodelete && P::can_deallocate(calls, &file, kind);
     let rights =
         Rights { device: kind == Kind::Device, write: !read_only, delete: !options.nodelete };
     calls.limit(&file, &rights).map_err(|errno| {
         OpenError::new(errno, format!("path={name}: cannot limit its rights: {errno}"))
     })?;
-    Ok(Opened { file, kind, read_only, size, unit: own.logical, logical, physical })
+    Ok(Opened { file, kind, read_only, can_deallocate, size, unit: own.logical, logical, physical })
 }
 
 /// Opens for reading and writing, or for reading alone where it is asked for

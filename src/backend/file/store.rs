@@ -4,13 +4,14 @@
 
 use std::marker::PhantomData;
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use super::bounce::Pool;
 use super::open::{self, OpenError, OpenOptions, Opened};
 use crate::backend::sys::{Calls, Errno, Kind, Native, Policy, Raw, Way, error, retry};
 use crate::backend::{Backend, Error, Geometry};
-use crate::memory::Segment;
+use crate::memory::{Region, Segment};
 
 /// A store in a regular file or on a disk device, over the system calls `C`
 /// and by the rules of the system `P`.
@@ -23,8 +24,15 @@ pub struct File<C: Calls = Raw, P: Policy = Native> {
     pub(super) unit: u32,
     pub(super) size: AtomicU64,
     pub(super) pool: Pool,
+    /// The smallest unit in bytes that is not read, changed and written.
+    pub(super) physical: u32,
+    pub(super) nodelete: bool,
+    pub(super) can_deallocate: bool,
+    /// Only writing makes zeroes here, as has been found.
+    pub(super) only_writes: AtomicBool,
+    /// Never written to, and so of hardly any memory.
+    pub(super) zeroes: OnceLock<Option<Region>>,
     logical: u32,
-    physical: u32,
     read_only: bool,
     /// The error number of the flush that lost data; 0 for none.
     lost: AtomicI32,
@@ -39,7 +47,7 @@ impl<C: Calls, P: Policy> File<C, P> {
     /// One line for the user: a path that names no store, or that cannot be
     /// opened; a `sectorsize` that is no size or that the store cannot do.
     pub fn open(calls: C, path: &Path, options: &OpenOptions) -> Result<File<C, P>, OpenError> {
-        let Opened { file, kind, read_only, size, unit, logical, physical } =
+        let Opened { file, kind, read_only, can_deallocate, size, unit, logical, physical } =
             open::open::<C, P>(&calls, path, options)?;
         Ok(File {
             calls,
@@ -49,8 +57,12 @@ impl<C: Calls, P: Policy> File<C, P> {
             unit,
             size: AtomicU64::new(size),
             pool: Pool::new(),
-            logical,
             physical,
+            nodelete: options.nodelete,
+            can_deallocate,
+            only_writes: AtomicBool::new(false),
+            zeroes: OnceLock::new(),
+            logical,
             read_only,
             lost: AtomicI32::new(0),
             policy: PhantomData,
@@ -78,6 +90,9 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
             physical_sector_size: self.physical,
             read_only: self.read_only,
             volatile_cache: !self.read_only,
+            can_deallocate: self.can_deallocate,
+            deallocation_unit: self.physical,
+            deallocated_is_zero: P::deallocated_is_zero(self.kind),
         }
     }
 
@@ -114,6 +129,20 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
             0 => Ok(()),
             errno => Err(error(Way::Flush, Errno(errno))),
         }
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.zero(offset, len, deallocate)
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.give_back(offset, len)
     }
 
     fn never_waits(&self) -> bool {

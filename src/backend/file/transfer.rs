@@ -12,7 +12,7 @@ use crate::backend::sys::{Calls, Errno, Kind, MAX_SEGMENTS, Policy, Way, error, 
 use crate::memory::{Segment, total_len};
 
 /// Why a transfer stopped.
-enum Stop {
+pub(super) enum Stop {
     /// A call failed.
     Failed(Errno),
     /// A call did nothing, and said that it was well.
@@ -27,15 +27,7 @@ impl<C: Calls, P: Policy> File<C, P> {
         offset: u64,
         segments: &[Segment],
     ) -> Result<(), Error> {
-        let len = total_len(segments);
-        // Before any call: a write past the end would make a file grow.
-        let end = offset.checked_add(len).ok_or(Error::OutOfRange)?;
-        if end > self.size.load(Ordering::Relaxed) {
-            return Err(Error::OutOfRange);
-        }
-        if self.kind == Kind::Device && !(offset | len).is_multiple_of(u64::from(self.unit)) {
-            return Err(Error::Invalid);
-        }
+        let end = self.check(offset, total_len(segments))?;
         let done = if P::takes(self.kind, self.unit, segments) {
             match self.straight(way, offset, segments) {
                 // O_DIRECT on Linux wants aligned memory.
@@ -50,9 +42,28 @@ impl<C: Calls, P: Policy> File<C, P> {
         done.map_err(|stop| self.meaning(way, end, &stop))
     }
 
+    /// The end of a range that the store can do. Looked at before any call: a
+    /// write past the end would make a file grow, and a device deletes what is
+    /// inside before it says that the rest is not.
+    pub(super) fn check(&self, offset: u64, len: u64) -> Result<u64, Error> {
+        let end = offset.checked_add(len).ok_or(Error::OutOfRange)?;
+        if end > self.size.load(Ordering::Relaxed) {
+            return Err(Error::OutOfRange);
+        }
+        if self.kind == Kind::Device && !(offset | len).is_multiple_of(u64::from(self.unit)) {
+            return Err(Error::Invalid);
+        }
+        Ok(end)
+    }
+
     /// Hands the segments to the system as they are. Each turn moves at least
     /// one byte or ends.
-    fn straight(&self, way: Way, mut offset: u64, segments: &[Segment]) -> Result<(), Stop> {
+    pub(super) fn straight(
+        &self,
+        way: Way,
+        mut offset: u64,
+        segments: &[Segment],
+    ) -> Result<(), Stop> {
         let mut cursor = Cursor::new(segments);
         cursor.advance(0);
         while !cursor.is_at_end() {
@@ -107,7 +118,7 @@ impl<C: Calls, P: Policy> File<C, P> {
 
     /// What it means that a transfer that should have reached `end` stopped.
     #[cold]
-    fn meaning(&self, way: Way, end: u64, stop: &Stop) -> Error {
+    pub(super) fn meaning(&self, way: Way, end: u64, stop: &Stop) -> Error {
         let error = match stop {
             Stop::Failed(errno) => error(way, *errno),
             Stop::Ended if way == Way::Read => Error::OutOfRange,

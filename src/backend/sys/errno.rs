@@ -62,6 +62,13 @@ pub fn error(way: Way, errno: Errno) -> Error {
     }
 }
 
+/// Whether a call failed because there is no such thing in this kind of file.
+pub fn unsupported(errno: Errno) -> bool {
+    // EOPNOTSUPP and ENOSYS of the system, ENODEV and ENOTTY of the file.
+    // EINVAL: a range that this file system takes in larger units only.
+    matches!(errno.0, libc::EOPNOTSUPP | libc::ENOSYS | libc::ENODEV | libc::ENOTTY | libc::EINVAL)
+}
+
 /// How often, and how long each time, a call that says EAGAIN is given time.
 const PAUSES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(1);

@@ -3,7 +3,9 @@
 //! FreeBSD: regular files, and disks, which are character devices without a
 //! cache in the kernel.
 
-use super::{Calls, Errno, FileType, Kind, Policy, Request, Sectors, ask_u32, ask_u64};
+use super::{
+    Calls, Errno, FileType, Kind, Policy, Request, Sectors, ask_attribute, ask_u32, ask_u64,
+};
 use crate::memory::{Segment, total_len};
 
 /// The policy of FreeBSD.
@@ -87,8 +89,61 @@ impl Policy for FreeBsd {
         }
     }
 
+    /// UFS takes fspacectl(2) too, but writes zeroes and frees nothing.
+    fn can_deallocate<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> bool {
+        match kind {
+            Kind::Regular => calls.deallocates(file).unwrap_or(false),
+            Kind::Device => ask_attribute(calls, file, "GEOM::candelete").is_ok_and(|can| can != 0),
+        }
+    }
+
+    /// What a device returns after DIOCGDELETE is the disk's own business.
+    fn deallocated_is_zero(kind: Kind) -> bool {
+        kind == Kind::Regular
+    }
+
+    fn deallocate<C: Calls>(
+        calls: &C,
+        file: &C::File,
+        kind: Kind,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        match kind {
+            Kind::Regular => free_space(calls, file, offset, len),
+            Kind::Device => {
+                let mut range = [0; 16];
+                range[..8].copy_from_slice(&offset.to_ne_bytes());
+                range[8..].copy_from_slice(&len.to_ne_bytes());
+                calls.ioctl(file, Request::DIOCGDELETE, &mut range)
+            }
+        }
+    }
+
+    fn zero<C: Calls>(_calls: &C, _file: &C::File, _offset: u64, _len: u64) -> Result<(), Errno> {
+        Err(Errno(libc::EOPNOTSUPP))
+    }
+
     /// Buffers that could not be written stay dirty, and devices have none.
     fn forgets(_kind: Kind, _direct: bool) -> bool {
         false
     }
+}
+
+/// `fspacectl(2)` may do a part and say what is left. A call that leaves as
+/// much as there was has given up.
+fn free_space<C: Calls>(
+    calls: &C,
+    file: &C::File,
+    mut offset: u64,
+    mut len: u64,
+) -> Result<(), Errno> {
+    while len > 0 {
+        let (next, left) = super::retry(|| calls.fspacectl(file, offset, len))?;
+        if left >= len {
+            return Err(Errno(libc::EIO));
+        }
+        (offset, len) = (next, left);
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! Linux: regular files and block devices, both behind the page cache.
 
-use super::{Calls, Errno, FileType, Kind, Policy, Request, Sectors, ask_u32, ask_u64};
+use super::{Calls, Errno, Fallocate, FileType, Kind, Policy, Request, Sectors, ask_u32, ask_u64};
 use crate::memory::{Region, Segment};
 
 /// The policy of Linux.
@@ -62,6 +62,29 @@ impl Policy for Linux {
     /// and devices alike. The size never changes, so data is all there is.
     fn flush<C: Calls>(calls: &C, file: &C::File, _kind: Kind) -> Result<(), Errno> {
         calls.fdatasync(file)
+    }
+
+    /// Which file systems and devices cannot is not known before it is tried.
+    fn can_deallocate<C: Calls>(_calls: &C, _file: &C::File, _kind: Kind) -> bool {
+        true
+    }
+
+    fn deallocated_is_zero(_kind: Kind) -> bool {
+        true
+    }
+
+    fn deallocate<C: Calls>(
+        calls: &C,
+        file: &C::File,
+        _kind: Kind,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        calls.fallocate(file, Fallocate::PunchHole, offset, len)
+    }
+
+    fn zero<C: Calls>(calls: &C, file: &C::File, offset: u64, len: u64) -> Result<(), Errno> {
+        calls.fallocate(file, Fallocate::ZeroRange, offset, len)
     }
 
     /// Pages that could not be written back are marked clean, and the error is

@@ -23,11 +23,11 @@ mod linux;
 mod raw;
 mod request;
 
-pub use errno::{Errno, Way, error, retry};
+pub use errno::{Errno, Way, error, retry, unsupported};
 pub use freebsd::FreeBsd;
 pub use linux::Linux;
 pub use raw::Raw;
-pub use request::{Request, ask_u32, ask_u64};
+pub use request::{Request, ask_attribute, ask_u32, ask_u64};
 
 /// The policy of the system this is built for.
 #[cfg(target_os = "freebsd")]
@@ -77,6 +77,15 @@ pub struct How {
     pub sync: bool,
 }
 
+/// What `fallocate(2)` does to a range; the file's size stays in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallocate {
+    /// Its space is given back, and it reads as zeroes.
+    PunchHole,
+    /// It reads as zeroes.
+    ZeroRange,
+}
+
 /// The system calls that a store needs, each as it is: short transfers,
 /// EINTR and all. An open file is closed when its value is dropped.
 pub trait Calls: Send + Sync + 'static {
@@ -108,6 +117,23 @@ pub trait Calls: Send + Sync + 'static {
     /// `ioctl(2)`. EINVAL unless `argument` has the length that the request
     /// demands.
     fn ioctl(&self, file: &Self::File, request: Request, argument: &mut [u8]) -> Result<(), Errno>;
+
+    /// `fallocate(2)` of Linux; ENOSYS elsewhere.
+    fn fallocate(
+        &self,
+        file: &Self::File,
+        how: Fallocate,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno>;
+
+    /// `fspacectl(2)` of FreeBSD with SPACECTL_DEALLOC; ENOSYS elsewhere.
+    /// Returns what is left to be done: offset and length in bytes.
+    fn fspacectl(&self, file: &Self::File, offset: u64, len: u64) -> Result<(u64, u64), Errno>;
+
+    /// `fpathconf(2)` of FreeBSD for _PC_DEALLOC_PRESENT: whether the file
+    /// system gives space back, rather than write zeroes. ENOSYS elsewhere.
+    fn deallocates(&self, file: &Self::File) -> Result<bool, Errno>;
 
     /// Gives up all rights to the file but `rights`, where the system can.
     fn limit(&self, file: &Self::File, rights: &Rights) -> Result<(), Errno>;
@@ -161,6 +187,26 @@ pub trait Policy: Send + Sync + 'static {
 
     /// Brings every write that completed before to stable storage.
     fn flush<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> Result<(), Errno>;
+
+    /// Whether the store gives space back when it is asked to.
+    fn can_deallocate<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> bool;
+
+    /// Whether the space that was given back reads as zeroes.
+    fn deallocated_is_zero(kind: Kind) -> bool;
+
+    /// Gives the space of a range back, with its contents. The range is not
+    /// empty, inside the store, and in whole units of it.
+    fn deallocate<C: Calls>(
+        calls: &C,
+        file: &C::File,
+        kind: Kind,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno>;
+
+    /// Makes a range, as for [`Policy::deallocate`], read as zeroes without
+    /// giving its space back; EOPNOTSUPP where only writing does that.
+    fn zero<C: Calls>(calls: &C, file: &C::File, offset: u64, len: u64) -> Result<(), Errno>;
 
     /// Whether a flush that fails drops the data it could not write, so that
     /// the next one may succeed without them.

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{Calls, Errno, FileType, How, MAX_SEGMENTS, Request, Status};
+use super::{Calls, Errno, Fallocate, FileType, How, MAX_SEGMENTS, Request, Status};
 use crate::memory::Segment;
 use crate::sandbox::{self, Rights};
 
@@ -79,6 +79,52 @@ impl Calls for Raw {
         done(unsafe { libc::ioctl(fd, number as _, at) })
     }
 
+    #[cfg(target_os = "linux")]
+    fn fallocate(&self, file: &File, how: Fallocate, offset: u64, len: u64) -> Result<(), Errno> {
+        let mode = libc::FALLOC_FL_KEEP_SIZE
+            | match how {
+                Fallocate::PunchHole => libc::FALLOC_FL_PUNCH_HOLE,
+                Fallocate::ZeroRange => libc::FALLOC_FL_ZERO_RANGE,
+            };
+        // SAFETY: touches no memory of ours.
+        done(unsafe { libc::fallocate(file.as_raw_fd(), mode, signed(offset)?, signed(len)?) })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn fallocate(&self, _: &File, _: Fallocate, _: u64, _: u64) -> Result<(), Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+
+    #[cfg(target_os = "freebsd")]
+    fn fspacectl(&self, file: &File, offset: u64, len: u64) -> Result<(u64, u64), Errno> {
+        let range = libc::spacectl_range { r_offset: signed(offset)?, r_len: signed(len)? };
+        let mut left = libc::spacectl_range { r_offset: 0, r_len: 0 };
+        // SAFETY: both point to ranges that live until the call returns.
+        done(unsafe {
+            libc::fspacectl(file.as_raw_fd(), libc::SPACECTL_DEALLOC, &range, 0, &mut left)
+        })?;
+        Ok((left.r_offset as u64, left.r_len as u64))
+    }
+
+    #[cfg(not(target_os = "freebsd"))]
+    fn fspacectl(&self, _: &File, _: u64, _: u64) -> Result<(u64, u64), Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+
+    #[cfg(target_os = "freebsd")]
+    fn deallocates(&self, file: &File) -> Result<bool, Errno> {
+        /// `_PC_DEALLOC_PRESENT` of `sys/unistd.h`, which libc does not have.
+        const PC_DEALLOC_PRESENT: libc::c_int = 65;
+        // SAFETY: touches no memory of ours.
+        let present = unsafe { libc::fpathconf(file.as_raw_fd(), PC_DEALLOC_PRESENT) };
+        if present < 0 { Err(Errno::last()) } else { Ok(present == 1) }
+    }
+
+    #[cfg(not(target_os = "freebsd"))]
+    fn deallocates(&self, _: &File) -> Result<bool, Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+
     fn limit(&self, file: &File, rights: &Rights) -> Result<(), Errno> {
         sandbox::limit(file, rights).map_err(|e| Errno::of(&e))
     }
@@ -89,9 +135,13 @@ fn vector(
     offset: u64,
     segments: &[Segment],
 ) -> Result<(*const libc::iovec, libc::c_int, libc::off_t), Errno> {
-    let offset = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
+    let offset = signed(offset)?;
     let count = segments.len().min(MAX_SEGMENTS) as libc::c_int;
     Ok((Segment::as_iovec(segments), count, offset))
+}
+
+fn signed(number: u64) -> Result<libc::off_t, Errno> {
+    libc::off_t::try_from(number).map_err(|_| Errno(libc::EINVAL))
 }
 
 /// The result of a call that returns a count, or -1 and errno.

@@ -25,6 +25,8 @@ impl Request {
     pub const DIOCGSTRIPESIZE: Request = Request { number: 0x4008_648b, argument: 8 };
     /// FreeBSD: where in its stripe a device begins, in bytes, `off_t`.
     pub const DIOCGSTRIPEOFFSET: Request = Request { number: 0x4008_648c, argument: 8 };
+    /// FreeBSD: an attribute of a device, `struct diocgattr_arg`.
+    pub const DIOCGATTR: Request = Request { number: 0xc148_648e, argument: 328 };
 
     /// Linux: whether a device is read-only, `int`.
     pub const BLKROGET: Request = Request { number: 0x125e, argument: 4 };
@@ -60,6 +62,23 @@ pub fn ask_u64<C: Calls>(calls: &C, file: &C::File, request: Request) -> Result<
     Ok(u64::from_ne_bytes(answer))
 }
 
+/// Asks a FreeBSD device for an attribute that is an `int`.
+pub fn ask_attribute<C: Calls>(calls: &C, file: &C::File, name: &str) -> Result<i32, Errno> {
+    // The name, padded with zeroes; the length of the answer; the answer, where
+    // an off_t may begin.
+    const NAME: usize = 64;
+    const ANSWER: usize = 72;
+    let mut argument = [0; 328];
+    for (to, from) in argument.iter_mut().zip(name.bytes().take(NAME - 1)) {
+        *to = from;
+    }
+    argument[NAME..NAME + 4].copy_from_slice(&4i32.to_ne_bytes());
+    calls.ioctl(file, Request::DIOCGATTR, &mut argument)?;
+    let mut answer = [0; 4];
+    answer.copy_from_slice(&argument[ANSWER..ANSWER + 4]);
+    Ok(i32::from_ne_bytes(answer))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +100,7 @@ mod tests {
             (Request::DIOCGDELETE, IN, 136),
             (Request::DIOCGSTRIPESIZE, OUT, 139),
             (Request::DIOCGSTRIPEOFFSET, OUT, 140),
+            (Request::DIOCGATTR, IN | OUT, 142),
         ] {
             let length = request.argument_len() as u64;
             assert_eq!(request.number(), ioc(direction, number, length), "{number}");

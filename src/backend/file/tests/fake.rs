@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::backend::file::{File, OpenOptions};
-use crate::backend::sys::{Calls, Errno, FileType, How, Policy, Request, Status};
+use crate::backend::sys::{Calls, Errno, Fallocate, FileType, How, Policy, Request, Status};
 use crate::memory::{Region, Segment, total_len};
 use crate::sandbox::Rights;
 
@@ -23,6 +23,11 @@ pub(super) enum Call {
     Fsync,
     Fdatasync,
     Ioctl(Request),
+    /// DIOCGDELETE, with its offset and length.
+    Delete(u64, u64),
+    Fallocate(Fallocate, u64, u64),
+    Fspacectl(u64, u64),
+    Deallocates,
     Limit(Rights),
 }
 
@@ -58,6 +63,11 @@ pub(super) struct State {
     pub(super) transfers: VecDeque<Bend>,
     /// For the next flushing calls of any kind.
     pub(super) flushes: VecDeque<Bend>,
+    /// For the next calls that zero or deallocate; short ones of fspacectl
+    /// say what is left.
+    pub(super) spaces: VecDeque<Bend>,
+    /// What the file system says of its holes.
+    pub(super) deallocates: Option<bool>,
     pub(super) stat: Option<i32>,
     pub(super) limit: Option<i32>,
 }
@@ -86,6 +96,7 @@ impl Fake {
             state.answers.insert(Request::DIOCGSECTORSIZE.number(), u64::from(sector));
             state.answers.insert(Request::DIOCGSTRIPESIZE.number(), stripe);
             state.answers.insert(Request::DIOCGSTRIPEOFFSET.number(), 0);
+            state.answers.insert(Request::DIOCGATTR.number(), 1);
         });
         fake
     }
@@ -124,6 +135,19 @@ impl Fake {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Zeroes what a call may zero; returns the end of that.
+    fn erase(state: &mut State, offset: u64, len: u64) -> Result<u64, Errno> {
+        let bend = state.spaces.pop_front().unwrap_or(Bend::None);
+        let most = match bend {
+            Bend::Fail(errno) => return Err(Errno(errno)),
+            Bend::Short(most) => most as u64,
+            Bend::None => u64::MAX,
+        };
+        let end = offset + len.min(most);
+        state.data[offset as usize..end as usize].fill(0);
+        Ok(end)
     }
 
     /// The bytes that a transfer at `offset` may move.
@@ -231,6 +255,11 @@ impl Calls for Fake {
     fn ioctl(&self, _file: &(), request: Request, argument: &mut [u8]) -> Result<(), Errno> {
         assert_eq!(argument.len(), request.argument_len());
         let mut state = self.lock();
+        if request == Request::DIOCGDELETE {
+            let number = |at: usize| u64::from_ne_bytes(argument[at..at + 8].try_into().unwrap());
+            state.log.push(Call::Delete(number(0), number(8)));
+            return Fake::erase(&mut state, number(0), number(8)).map(drop);
+        }
         state.log.push(Call::Ioctl(request));
         if state.file_type == Some(FileType::Regular) {
             return Err(Errno(libc::ENOTTY));
@@ -244,10 +273,33 @@ impl Calls for Fake {
             _ => *state.answers.get(&request.number()).ok_or(Errno(libc::ENOTTY))?,
         };
         match argument.len() {
+            328 => {
+                assert!(argument.starts_with(b"GEOM::candelete\0"));
+                argument[72..76].copy_from_slice(&(answer as i32).to_ne_bytes());
+            }
             4 => argument.copy_from_slice(&(answer as u32).to_ne_bytes()),
             _ => argument.copy_from_slice(&answer.to_ne_bytes()),
         }
         Ok(())
+    }
+
+    fn fallocate(&self, _file: &(), how: Fallocate, offset: u64, len: u64) -> Result<(), Errno> {
+        let mut state = self.lock();
+        state.log.push(Call::Fallocate(how, offset, len));
+        Fake::erase(&mut state, offset, len).map(drop)
+    }
+
+    fn fspacectl(&self, _file: &(), offset: u64, len: u64) -> Result<(u64, u64), Errno> {
+        let mut state = self.lock();
+        state.log.push(Call::Fspacectl(offset, len));
+        let end = Fake::erase(&mut state, offset, len)?;
+        Ok((end, offset + len - end))
+    }
+
+    fn deallocates(&self, _file: &()) -> Result<bool, Errno> {
+        let mut state = self.lock();
+        state.log.push(Call::Deallocates);
+        state.deallocates.ok_or(Errno(libc::EINVAL))
     }
 
     fn limit(&self, _file: &(), rights: &Rights) -> Result<(), Errno> {

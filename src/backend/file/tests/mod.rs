@@ -7,4 +7,5 @@ mod fake;
 mod flush;
 mod open;
 mod real;
+mod space;
 mod transfer;

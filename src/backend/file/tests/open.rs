@@ -31,10 +31,21 @@ fn a_file_says_what_it_is() {
         physical_sector_size: 4096,
         read_only: false,
         volatile_cache: true,
+        can_deallocate: true,
+        deallocation_unit: 4096,
+        deallocated_is_zero: true,
     };
     let fake = Fake::file(65536);
     assert_eq!(fake.store::<Linux>().geometry(), expected);
-    assert_eq!(fake.store::<FreeBsd>().geometry(), expected);
+    // UFS says no; what cannot be asked is taken for a no.
+    for (answer, can_deallocate) in [(Some(true), true), (Some(false), false), (None, false)] {
+        fake.with(|s| s.deallocates = answer);
+        assert_eq!(
+            fake.store::<FreeBsd>().geometry(),
+            Geometry { can_deallocate, ..expected },
+            "{answer:?}"
+        );
+    }
     assert!(!fake.store::<Linux>().never_waits());
 }
 
@@ -47,9 +58,16 @@ fn a_device_says_what_it_is() {
             physical_sector_size: told,
             read_only: false,
             volatile_cache: true,
+            can_deallocate: true,
+            deallocation_unit: told,
+            deallocated_is_zero: true,
         };
         let fake = Fake::freebsd_device(65536, sector, u64::from(physical));
-        assert_eq!(fake.store::<FreeBsd>().geometry(), expected);
+        // What the disk returns afterwards is its own business.
+        let unsure = Geometry { deallocated_is_zero: false, ..expected };
+        assert_eq!(fake.store::<FreeBsd>().geometry(), unsure);
+        fake.with(|s| s.answers.insert(Request::DIOCGATTR.number(), 0));
+        assert!(!fake.store::<FreeBsd>().geometry().can_deallocate);
         let fake = Fake::linux_device(65536, sector, physical);
         assert_eq!(fake.store::<Linux>().geometry(), expected);
     }

@@ -159,3 +159,38 @@ fn memory_of_any_alignment_goes_around_the_cache() {
     }
     assert_eq!(store.read(1, &Guest::new(&[512], 0).list), Err(Error::Invalid));
 }
+
+/// Both in a file that has data, of which some is outside.
+#[test]
+fn zeroes_and_holes_are_where_they_should_be() {
+    const SIZE: usize = 1 << 20;
+    for (name, options) in [
+        ("free", OpenOptions::default()),
+        ("kept", OpenOptions { nodelete: true, ..OpenOptions::default() }),
+    ] {
+        let directory = Directory::new(&format!("space-{name}"));
+        let path = directory.file(SIZE);
+        fs::write(&path, vec![0xa5; SIZE]).unwrap();
+        let store = file::open(&path, &options).unwrap();
+        store.write_zeroes(512, 1024, false).unwrap();
+        store.write_zeroes(100 * 512, 300 * 512, true).unwrap();
+        store.deallocate(500 * 512 + 512, 200 * 512).unwrap();
+        store.flush().unwrap();
+        let found = fs::read(&path).unwrap();
+        assert_eq!(found.len(), SIZE);
+        let unit = store.geometry().deallocation_unit as usize;
+        let holes = if store.geometry().can_deallocate {
+            (501_usize * 512).next_multiple_of(unit)..701 * 512 / unit * unit
+        } else {
+            0..0
+        };
+        for (sector, bytes) in found.chunks(512).enumerate() {
+            let at = sector * 512;
+            let zero = (512..1536).contains(&at)
+                || (100 * 512..400 * 512).contains(&at)
+                || holes.contains(&at);
+            let expected = if zero { 0 } else { 0xa5 };
+            assert!(bytes.iter().all(|b| *b == expected), "{name}: sector {sector}");
+        }
+    }
+}

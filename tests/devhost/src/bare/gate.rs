@@ -15,12 +15,18 @@ pub enum Op {
     Read { offset: u64, len: u64 },
     Write { offset: u64, len: u64, durable: bool },
     Flush,
+    Zero { offset: u64, len: u64, deallocate: bool },
+    Deallocate { offset: u64, len: u64 },
 }
 
 #[derive(Default)]
 struct State {
     /// Operations wait while set.
     closed: bool,
+    /// Operations that may pass though it is closed.
+    passes: usize,
+    /// The size that the store claims to have, if not its own.
+    size: Option<u64>,
     inside: usize,
     peak: usize,
     log: Vec<Op>,
@@ -46,7 +52,7 @@ impl Gate {
     pub fn new(bytes: u64) -> (Gate, GateHandle) {
         let handle = GateHandle::default();
         let ram = Ram::new(bytes).expect("memory");
-        let geometry = Geometry { volatile_cache: true, ..ram.geometry() };
+        let geometry = Geometry { volatile_cache: true, can_deallocate: true, ..ram.geometry() };
         (Gate { ram, geometry, never_waits: false, handle: handle.clone() }, handle)
     }
 
@@ -64,6 +70,21 @@ impl Gate {
         self
     }
 
+    /// A store whose physical sectors have `bytes` bytes, and are freed whole.
+    #[must_use]
+    pub fn physical(mut self, bytes: u32) -> Gate {
+        self.geometry.physical_sector_size = bytes;
+        self.geometry.deallocation_unit = bytes;
+        self
+    }
+
+    /// A store without a volatile cache.
+    #[must_use]
+    pub fn uncached(mut self) -> Gate {
+        self.geometry.volatile_cache = false;
+        self
+    }
+
     fn pass(&self, op: Op, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let (lock, changed) = &*self.handle.0;
         let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,9 +92,10 @@ impl Gate {
         state.inside += 1;
         state.peak = state.peak.max(state.inside);
         changed.notify_all();
-        while state.closed {
+        while state.closed && state.passes == 0 {
             state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.passes = state.passes.saturating_sub(1);
         state.inside -= 1;
         changed.notify_all();
         let (failure, panics) = (state.failure, state.panic);
@@ -101,7 +123,21 @@ impl GateHandle {
 
     /// Lets all operations go on.
     pub fn open(&self) {
-        self.with(|state| state.closed = false);
+        self.with(|state| {
+            state.closed = false;
+            state.passes = 0;
+        });
+    }
+
+    /// Lets one operation go on, though it is closed.
+    pub fn pass_one(&self) {
+        self.with(|state| state.passes += 1);
+    }
+
+    /// The store claims to have `bytes` bytes, at most as many as it was made
+    /// with.
+    pub fn resize(&self, bytes: u64) {
+        self.with(|state| state.size = Some(bytes));
     }
 
     /// Ends operations with `error` from now on, or lets them succeed again.
@@ -140,7 +176,8 @@ impl GateHandle {
 
 impl Backend for Gate {
     fn geometry(&self) -> Geometry {
-        self.geometry
+        let size = self.handle.with(|state| state.size).unwrap_or(self.geometry.size);
+        Geometry { size, ..self.geometry }
     }
 
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
@@ -160,6 +197,24 @@ impl Backend for Gate {
 
     fn flush(&self) -> Result<(), Error> {
         self.pass(Op::Flush, || self.ram.flush())
+    }
+
+    fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error> {
+        self.pass(Op::Zero { offset, len, deallocate }, || {
+            if self.geometry.read_only {
+                return Err(Error::ReadOnly);
+            }
+            self.ram.write_zeroes(offset, len, deallocate)
+        })
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
+        self.pass(Op::Deallocate { offset, len }, || {
+            if self.geometry.read_only {
+                return Err(Error::ReadOnly);
+            }
+            self.ram.deallocate(offset, len)
+        })
     }
 
     fn never_waits(&self) -> bool {

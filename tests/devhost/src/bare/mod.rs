@@ -59,7 +59,7 @@ impl Host for BareHost {
 }
 
 /// Settings for tests: 4 queue pairs of up to 1024 entries, 8 slots, blocks of
-/// 512 bytes.
+/// 512 bytes, with Dataset Management and SGLs.
 pub fn settings() -> Settings {
     Settings {
         name: "4:0".to_owned(),
@@ -68,10 +68,13 @@ pub fn settings() -> Settings {
         io_slots: 8,
         block_size: 512,
         inline: false,
+        dsm: true,
+        sgl: true,
         identity: Identity {
             serial: *b"TEST                ",
             eui64: [0x58, 0x9c, 0xfc, 0x20, 0x44, 0xbf, 0, 1],
             subnqn: "nqn.2013-12.org.freebsd:bhyve-test-0-4-0".to_owned(),
+            global_ids: true,
         },
     }
 }

@@ -79,6 +79,19 @@ impl Backend for Slow {
         self.ram.flush()
     }
 
+    fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        deallocate: bool,
+    ) -> std::result::Result<(), Error> {
+        self.ram.write_zeroes(offset, len, deallocate)
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> std::result::Result<(), Error> {
+        self.ram.deallocate(offset, len)
+    }
+
     fn never_waits(&self) -> bool {
         false
     }

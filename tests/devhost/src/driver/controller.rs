@@ -24,6 +24,7 @@ pub mod registers {
     pub const AQA: u64 = 0x24;
     pub const ASQ: u64 = 0x28;
     pub const ACQ: u64 = 0x30;
+    pub const CRTO: u64 = 0x68;
     pub const DOORBELLS: u64 = 0x1000;
 
     pub const CC_EN: u32 = 1;

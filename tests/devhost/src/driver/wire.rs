@@ -26,6 +26,10 @@ pub mod io_opcode {
     pub const FLUSH: u8 = 0x00;
     pub const WRITE: u8 = 0x01;
     pub const READ: u8 = 0x02;
+    pub const COMPARE: u8 = 0x05;
+    pub const WRITE_ZEROES: u8 = 0x08;
+    pub const DATASET_MANAGEMENT: u8 = 0x09;
+    pub const VERIFY: u8 = 0x0c;
 }
 
 /// A submission queue entry of 64 bytes, as 16 little-endian words.
@@ -104,6 +108,18 @@ impl Entry {
         Entry::transfer(io_opcode::WRITE, nsid, lba, blocks, prp)
     }
 
+    /// A command without data on `blocks` (1 to 65536) blocks from `lba` on.
+    pub fn on_blocks(opcode: u8, nsid: u32, lba: u64, blocks: u32) -> Entry {
+        Entry::transfer(opcode, nsid, lba, blocks, &Prp::raw(0, 0))
+    }
+
+    /// With an SGL descriptor instead of PRPs; `identifier` is its type and
+    /// subtype.
+    pub fn sgl(self, identifier: u8, address: u64, len: u32) -> Entry {
+        let flags = (self.0[0] >> 8 & 0x3f) as u8;
+        self.flags(flags | 0x40).long(6, address).word(8, len).word(9, u32::from(identifier) << 24)
+    }
+
     /// A flush.
     pub fn flush(nsid: u32) -> Entry {
         Entry::new(io_opcode::FLUSH).nsid(nsid)
@@ -146,8 +162,12 @@ impl Status {
     pub const INTERNAL_ERROR: u16 = 0x006;
     pub const ABORTED_BY_REQUEST: u16 = 0x007;
     pub const ABORTED_SQ_DELETED: u16 = 0x008;
+    pub const ABORTED_FAILED_FUSED: u16 = 0x009;
+    pub const ABORTED_MISSING_FUSED: u16 = 0x00a;
     pub const INVALID_NAMESPACE: u16 = 0x00b;
     pub const SEQUENCE_ERROR: u16 = 0x00c;
+    pub const SGL_SEGMENT_INVALID: u16 = 0x00d;
+    pub const SGL_DATA_LENGTH_INVALID: u16 = 0x00f;
     pub const PRP_OFFSET_INVALID: u16 = 0x013;
     pub const LBA_OUT_OF_RANGE: u16 = 0x080;
     pub const CAPACITY_EXCEEDED: u16 = 0x081;
@@ -166,6 +186,7 @@ impl Status {
     // Media.
     pub const WRITE_FAULT: u16 = 0x280;
     pub const UNRECOVERED_READ: u16 = 0x281;
+    pub const COMPARE_FAILURE: u16 = 0x285;
 }
 
 impl Status {

@@ -3,7 +3,7 @@
 //! System calls, late, held, short or failing.
 
 use super::strike::{End, Faults};
-use bhyve_nvme::backend::sys::{Calls, Errno, How, Request, Status, Way};
+use bhyve_nvme::backend::sys::{Calls, Errno, Fallocate, How, Request, Status, Way};
 use bhyve_nvme::memory::{Segment, total_len};
 use bhyve_nvme::sandbox::Rights;
 use std::path::Path;
@@ -36,12 +36,30 @@ impl<C: Calls> FaultyCalls<C> {
         }
     }
 
+    /// A call that zeroes or deallocates is a write that cannot be short.
+    fn erase<T>(
+        &self,
+        offset: u64,
+        len: u64,
+        call: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match self.faults.strike(Way::Write, offset, len) {
+            End::Well | End::Half => call(),
+            End::Failed(errno) => Err(errno),
+        }
+    }
+
     fn flush(&self, call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
         match self.faults.strike(Way::Flush, 0, 0) {
             End::Well | End::Half => call(),
             End::Failed(errno) => Err(errno),
         }
     }
+}
+
+/// The 64-bit number at byte `at` of an ioctl's argument.
+fn number(argument: &[u8], at: usize) -> u64 {
+    argument[at..at + 8].try_into().map_or(0, u64::from_ne_bytes)
 }
 
 /// The first `len` bytes of `segments`.
@@ -91,7 +109,29 @@ impl<C: Calls> Calls for FaultyCalls<C> {
         if request == Request::DIOCGFLUSH {
             return self.flush(|| self.calls.ioctl(file, request, argument));
         }
+        if request == Request::DIOCGDELETE {
+            let (offset, len) = (number(argument, 0), number(argument, 8));
+            return self.erase(offset, len, || self.calls.ioctl(file, request, argument));
+        }
         self.calls.ioctl(file, request, argument)
+    }
+
+    fn fallocate(
+        &self,
+        file: &C::File,
+        how: Fallocate,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Errno> {
+        self.erase(offset, len, || self.calls.fallocate(file, how, offset, len))
+    }
+
+    fn fspacectl(&self, file: &C::File, offset: u64, len: u64) -> Result<(u64, u64), Errno> {
+        self.erase(offset, len, || self.calls.fspacectl(file, offset, len))
+    }
+
+    fn deallocates(&self, file: &C::File) -> Result<bool, Errno> {
+        self.calls.deallocates(file)
     }
 
     fn limit(&self, file: &C::File, rights: &Rights) -> Result<(), Errno> {

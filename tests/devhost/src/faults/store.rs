@@ -51,6 +51,16 @@ impl Backend for FaultyStore {
         self.store.flush()
     }
 
+    fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error> {
+        self.meet(Way::Write, offset, len)?;
+        self.store.write_zeroes(offset, len, deallocate)
+    }
+
+    fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
+        self.meet(Way::Write, offset, len)?;
+        self.store.deallocate(offset, len)
+    }
+
     /// A store that may be late is none to run on a vCPU's thread.
     fn never_waits(&self) -> bool {
         false

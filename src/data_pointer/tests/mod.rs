@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-//! PRPs against a model that is as plain as the specification's text.
+//! PRPs against a model that is as plain as the specification's text. SGLs are
+//! in a file of their own.
+
+mod sgl;
 
 use super::*;
 use crate::host::testing::Ram;
