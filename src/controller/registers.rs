@@ -71,6 +71,33 @@ impl Registers {
         if self.fault.tripped() { status | ControllerStatus::FATAL } else { status }
     }
 
+    /// The status as a vCPU reads it. A controller that could not be enabled
+    /// has RDY 0 already when the guest disables it: one that then enables it
+    /// at once, and watches for RDY or CFS, must not see the failure of before.
+    fn shown_status(&self) -> ControllerStatus {
+        // First, for it is taken after the status it hides.
+        let disabled = self.has_edge(Edges::DISABLED);
+        let status = self.status();
+        let stale = disabled && !status.contains(ControllerStatus::READY);
+        if stale && !self.fault.tripped() {
+            return status.difference(ControllerStatus::FATAL);
+        }
+        status
+    }
+
+    /// Takes the edge of a fall of EN, and with it the failure to enable that
+    /// it ends.
+    pub(super) fn take_disabled(&self) -> bool {
+        if !self.has_edge(Edges::DISABLED) {
+            return false;
+        }
+        let status = self.status();
+        if !status.contains(ControllerStatus::READY) {
+            self.set_status(status.difference(ControllerStatus::FATAL));
+        }
+        self.take_edge(Edges::DISABLED)
+    }
+
     /// Only the controller thread sets the status.
     pub(super) fn set_status(&self, status: ControllerStatus) {
         self.status.store(status.bits(), Ordering::SeqCst);
@@ -130,7 +157,7 @@ impl Registers {
             offset::VS => VERSION,
             offset::INTMS | offset::INTMC => self.interrupt_mask.load(Ordering::SeqCst),
             offset::CC => self.configuration.load(Ordering::SeqCst),
-            offset::CSTS => self.status().bits(),
+            offset::CSTS => self.shown_status().bits(),
             offset::AQA => self.admin_attributes.load(Ordering::SeqCst),
             offset::ASQ => low(self.admin_sq.load(Ordering::SeqCst)),
             ASQ_HIGH => high(self.admin_sq.load(Ordering::SeqCst)),
@@ -264,6 +291,37 @@ mod tests {
         assert!(!registers.take_edge(Edges::DISABLED));
     }
 
+    /// A guest that polls for RDY or CFS right after it has enabled the
+    /// controller once more would take the old failure for the new one's.
+    #[test]
+    fn a_failure_to_enable_ends_with_the_write_that_disables() {
+        let registers = registers();
+        registers.write(offset::CC, 1);
+        registers.set_status(ControllerStatus::FATAL);
+        assert_eq!(registers.read(offset::CSTS, 4), 2);
+        for cc in [0, 1] {
+            registers.write(offset::CC, cc);
+            assert_eq!(registers.read(offset::CSTS, 4), 0, "CC.EN {cc}");
+        }
+        assert!(registers.take_disabled());
+        assert_eq!(registers.read(offset::CSTS, 4), 0);
+        assert!(!registers.take_disabled());
+        registers.set_status(ControllerStatus::FATAL);
+        assert_eq!(registers.read(offset::CSTS, 4), 2, "the new one's failure");
+    }
+
+    /// What was ready falls with RDY, when the reset is done.
+    #[test]
+    fn a_fatal_status_of_a_ready_controller_stays_until_the_reset_is_done() {
+        let registers = registers();
+        registers.write(offset::CC, 1);
+        registers.set_status(ControllerStatus::READY | ControllerStatus::FATAL);
+        registers.write(offset::CC, 0);
+        assert_eq!(registers.read(offset::CSTS, 4), 3);
+        assert!(registers.take_disabled());
+        assert_eq!(registers.read(offset::CSTS, 4), 3);
+    }
+
     #[test]
     fn a_shutdown_is_an_edge_once() {
         let registers = registers();
@@ -324,5 +382,11 @@ mod tests {
         registers.set_status(ControllerStatus::READY);
         assert!(fault.guard("test", || panic!("on purpose")).is_none());
         assert_eq!(registers.status(), ControllerStatus::READY | ControllerStatus::FATAL);
+        registers.set_status(ControllerStatus::empty());
+        registers.write(offset::CC, 1);
+        registers.write(offset::CC, 0);
+        assert_eq!(registers.read(offset::CSTS, 4), 2, "no reset cures it");
+        assert!(registers.take_disabled());
+        assert_eq!(registers.read(offset::CSTS, 4), 2);
     }
 }

@@ -124,7 +124,7 @@ impl ControllerThread {
     /// comes.
     fn step(&mut self) {
         self.finish_jobs();
-        if self.shared.registers.take_edge(Edges::DISABLED) {
+        if self.shared.registers.take_disabled() {
             self.begin_reset();
         }
         if self.stage == Stage::Resetting && self.is_quiescent() {
