@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{self, Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -794,5 +795,127 @@ fn resets_under_io() {
                 assert_eq!(link.read(CC, 4), 0);
             }
         });
+    }
+}
+
+/// The program `devhost`, serving one device; killed if a test fails.
+struct Program(Child);
+
+impl Program {
+    /// `arguments` before "serve"; returns once the socket is there.
+    fn serve(arguments: &[&str], folder: &Path) -> Program {
+        let mut child = process::Command::new(env!("CARGO_BIN_EXE_devhost"))
+            .args(arguments)
+            .arg("serve")
+            .arg(folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let program = Program(child);
+        assert_eq!(Path::new(line.trim_end()), folder.join("cntrl"));
+        program
+    }
+
+    /// As Ctrl-C does.
+    fn interrupt(mut self) -> ExitStatus {
+        // SAFETY: a signal to a child that was not waited for yet.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGINT) };
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the program's options make of a store reaches its client: each error
+/// where it is, as often as it is, and as what it is; and a command that never
+/// ends holds up neither the others nor the program's end.
+#[test]
+fn the_programs_faults_are_what_its_client_meets() {
+    let store = Store::new("faults");
+    let folder = Folder::new("faults");
+    let slot = format!("4,nvme,{},sectsz=512", store.0.display());
+    let program = Program::serve(
+        &[
+            "-s",
+            &slot,
+            "--fault",
+            "4,eio,lba=1000-1015",
+            "--fault",
+            "0:4:0,enospc,of=write,lba=2000",
+            "--fault",
+            "4:0,erofs,of=write,lba=3000-3015,skip=1,times=2",
+            "--fault",
+            "4,delay=200ms,of=read,lba=4000",
+            "--fault",
+            "4,never,lba=5000",
+            "--fault",
+            "4,short,of=read,rate=0.5",
+            "--fault",
+            "4,eintr,of=read,rate=0.3",
+        ],
+        &folder.0,
+    );
+    let mut memory = GuestMemory::new(1 << 20);
+    let mut link = Polled::connect(&folder.0.join("cntrl"), &memory);
+    let mut driver = Driver::start(&mut link, &mut memory);
+    let pages = [driver.memory.page(), driver.memory.page()];
+    let (read, write) = (2, 1);
+    // More: there is an entry in the Error Information log.
+    let (dnr, more) = (0x4000, 0x2000);
+    for (opcode, lba, expected) in [
+        (read, 984, 0),
+        (read, 1015, more | 0x281),
+        (write, 1008, more | 0x280),
+        (write, 1016, 0),
+        (read, 2000, 0),
+        (write, 1990, more | 0x81),
+        (write, 3000, 0),
+        (write, 3000, dnr | more | 0x20),
+        (write, 3015, dnr | more | 0x20),
+        (write, 3000, 0),
+    ] {
+        let command = driver.transfer(opcode, lba, pages);
+        let id = driver.submit(false, command);
+        driver.ring(false);
+        assert_eq!(driver.complete(false), (id, expected), "opcode {opcode} at {lba}");
+    }
+    let begun = Instant::now();
+    let late = driver.transfer(read, 4000, pages);
+    driver.run(&[late]);
+    assert!(begun.elapsed() >= Duration::from_millis(200));
+
+    let pages = [driver.memory.page(), driver.memory.page()];
+    let held = driver.transfer(read, 5000, pages);
+    driver.submit(false, held);
+    driver.ring(false);
+    session(&mut driver, 0);
+    assert!(program.interrupt().success());
+}
+
+#[test]
+fn the_program_names_the_fault_that_cannot_be() {
+    let folder = Folder::new("no-faults");
+    for (fault, status, says) in [
+        ("4,maybe", 2, "devhost: --fault 4,maybe: 'maybe' is none of delay=TIME, never, short"),
+        ("4,eio,lba=9-8", 2, "'lba=9-8' is none of"),
+        ("5,eio", 1, "devhost: --fault: there is no device at 0:5:0"),
+        ("4,short", 1, "--fault short: a RAM disk makes no system call"),
+    ] {
+        let output = process::Command::new(env!("CARGO_BIN_EXE_devhost"))
+            .args(["-s", "4,nvme,ram=1", "--fault", fault, "serve"])
+            .arg(&folder.0)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{fault}: {errors}");
+        assert!(errors.lines().next().is_some_and(|line| line.contains(says)), "{fault}: {errors}");
+        assert!(output.stdout.is_empty(), "{fault}");
     }
 }

@@ -221,6 +221,13 @@ impl Served {
     pub fn until_signal(mut self) -> Result<()> {
         if let Some(server) = self.servers.first() {
             server.stop.on_signals()?;
+            let (stop, faults) = (server.stop.clone(), self.faults.clone());
+            thread::Builder::new().name("signals".to_owned()).spawn(move || {
+                // An I/O that never ends would keep its server past the signal.
+                if stop.wait().is_ok() {
+                    faults.iter().for_each(Faults::clear);
+                }
+            })?;
             // No answer is as good: all servers are gone.
             let _ = self.ended.recv();
         }
@@ -249,7 +256,7 @@ impl Served {
     fn stop(&self) {
         // What never ends would keep its server.
         for faults in &self.faults {
-            faults.release();
+            faults.clear();
         }
         for server in &self.servers {
             server.stop.stop();

@@ -39,6 +39,12 @@ impl StopHandle {
         unsafe { libc::poll(&mut poll, 1, 0) == 1 }
     }
 
+    /// Waits until [`StopHandle::stop`] is called, be it before.
+    pub fn wait(&self) -> io::Result<()> {
+        // A negative descriptor is never ready.
+        self.wait_ready(-1, 0).map(|_| ())
+    }
+
     /// Makes SIGINT and SIGTERM use this handle, once: the second such signal
     /// ends the process as if nothing were installed. For a program's `main`;
     /// the latest call wins.
@@ -116,6 +122,7 @@ mod tests {
         assert!(!stop.is_stopped());
         stop.clone().stop();
         assert!(stop.is_stopped());
+        stop.wait().unwrap();
         assert!(!stop.wait_ready(0, 0).unwrap());
         assert!(stop.is_stopped());
     }
