@@ -7,11 +7,12 @@
 #: make demo          a Linux guest on the device, from nothing
 #: make test          everything that has to hold; each step also by itself:
 #:                      fmt-check clippy man-check makefile-check
-#:                      conformance unit model glue c-abi freebsd-clippy
-#:                      freebsd freebsd-tests benches guest-tests
-#:                      flush-mutants
+#:                      conformance unit model glue c-abi overlay
+#:                      freebsd-clippy freebsd freebsd-tests benches
+#:                      guest-tests flush-mutants
 #: make bench         the figures, beside the limits of this machine
-#: make install       library, header, glue and manual (PREFIX, DESTDIR)
+#: make install       library, header, glue, manual and examples (PREFIX,
+#:                    DESTDIR)
 #: make header        writes include/bhyve_nvme.h anew
 #: make fmt           formats the code
 #: make lint          fmt-check, clippy and man-check
@@ -26,13 +27,13 @@ DESTDIR?=
 
 # What "make test" runs, the quick and the likely to fail first.
 TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
-	glue c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
-	flush-mutants
+	glue c-abi overlay freebsd-clippy freebsd freebsd-tests benches \
+	guest-tests flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
 	fmt-check clippy man-check makefile-check conformance unit model \
-	glue c-abi freebsd-clippy freebsd freebsd-tests benches guest-tests \
-	flush-mutants
+	glue c-abi overlay freebsd-clippy freebsd freebsd-tests benches \
+	guest-tests flush-mutants
 
 all:
 	cargo build --release
@@ -97,6 +98,9 @@ glue:
 
 c-abi:
 	sh tests/c_abi/run.sh
+
+overlay:
+	sh tests/overlay.sh
 
 freebsd-clippy:
 	sh tests/freebsd/clippy.sh

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Part of the model of FreeBSD's make files that tests/overlay.sh builds with:
+# a program from its sources.  What the overlay touches is as in FreeBSD: objects
+# come from SRCS, flags of one file from CFLAGS.file, the libraries of LIBADD
+# stand behind LDADD, manuals and folders below can be left out, and a program
+# in /usr/sbin only is what bhyve is.
+
+.include <bsd.init.mk>
+
+.if !defined(BINDIR)
+.error BINDIR is not set
+.endif
+
+WARNS?=	6
+CWARNFLAGS=	-Wall -Werror
+.if ${WARNS} > 2
+CWARNFLAGS+=	-Wextra -Wmissing-prototypes -Wstrict-prototypes \
+		-Wpointer-arith -Wwrite-strings -Wshadow
+.endif
+CFLAGS+=	-std=gnu99 -O1 -fPIE ${CWARNFLAGS} ${CFLAGS.${.IMPSRC:T}}
+LDADD+=		${LIBADD:S/^/-l/}
+OBJS=		${SRCS:N*.h:R:S/$/.o/}
+
+.SUFFIXES:
+.SUFFIXES: .o .c
+.c.o:
+	${CC} ${CFLAGS} -c ${.IMPSRC} -o ${.TARGET}
+
+all: ${PROG}
+.if ${MK_MAN} != "no"
+all: ${MAN}
+.endif
+.for dir in ${SUBDIR}
+all: ${dir}
+${dir}: .PHONY
+	cd ${.CURDIR}/${dir} && ${MAKE} all
+.endfor
+
+${PROG}: ${OBJS} ${DPADD}
+	${CC} -pie -o ${.TARGET} ${OBJS} ${LDADD}
+.if ${MK_DEBUG_FILES} != "no"
+	strip ${.TARGET}
+.endif
