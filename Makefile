@@ -7,13 +7,14 @@
 #: make demo          a Linux guest on the device, from nothing
 #: make test          everything that has to hold; each step also by itself:
 #:                      fmt-check clippy man-check makefile-check
-#:                      conformance unit model glue c-abi overlay
+#:                      conformance unit model glue c-abi overlay port
 #:                      freebsd-clippy freebsd freebsd-tests benches
 #:                      guest-tests flush-mutants
 #: make bench         the figures, beside the limits of this machine
 #: make install       library, header, glue, manual and examples (PREFIX,
 #:                    DESTDIR)
 #: make header        writes include/bhyve_nvme.h anew
+#: make port-crates   writes the port's list of crates anew
 #: make fmt           formats the code
 #: make lint          fmt-check, clippy and man-check
 #: make guests        fetches all that demo and tests boot, and boots Linux on
@@ -27,13 +28,13 @@ DESTDIR?=
 
 # What "make test" runs, the quick and the likely to fail first.
 TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
-	glue c-abi overlay freebsd-clippy freebsd freebsd-tests benches \
+	glue c-abi overlay port freebsd-clippy freebsd freebsd-tests benches \
 	guest-tests flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
-	fmt-check clippy man-check makefile-check conformance unit model \
-	glue c-abi overlay freebsd-clippy freebsd freebsd-tests benches \
-	guest-tests flush-mutants
+	port-crates fmt-check clippy man-check makefile-check conformance unit \
+	model glue c-abi overlay port freebsd-clippy freebsd freebsd-tests \
+	benches guest-tests flush-mutants
 
 all:
 	cargo build --release
@@ -65,6 +66,9 @@ lint: fmt-check clippy man-check
 
 header:
 	BHYVE_NVME_UPDATE_HEADER=1 cargo test --workspace --test header
+
+port-crates:
+	sh scripts/port-crates.sh
 
 guests:
 	cargo run -q -p fetch -- qemu guest ovmf u-boot
@@ -101,6 +105,9 @@ c-abi:
 
 overlay:
 	sh tests/overlay.sh
+
+port:
+	sh tests/port.sh
 
 freebsd-clippy:
 	sh tests/freebsd/clippy.sh

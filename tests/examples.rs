@@ -56,6 +56,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn shown() -> Vec<(PathBuf, String)> {
     let mut paths = vec![top().join("README.md"), top().join("man/bhyve-nvme.8")];
     paths.extend(files(&top().join("bhyve-glue/examples")));
+    paths.push(top().join("bhyve-glue/port/sysutils/bhyve-nvme/pkg-message"));
     paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
