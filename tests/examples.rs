@@ -122,3 +122,22 @@ fn every_function_that_dtrace_is_pointed_at_is_there() {
     }
     assert!(count > 2, "only {count} probes were found");
 }
+
+#[test]
+fn every_file_that_the_manual_names_is_installed() {
+    let manual = fs::read_to_string(top().join("man/bhyve-nvme.8")).unwrap();
+    let port = top().join("bhyve-glue/port/sysutils/bhyve-nvme/pkg-plist");
+    let list = fs::read_to_string(port)
+        .unwrap()
+        .replace("%%DATADIR%%", "share/bhyve-nvme")
+        .replace("%%EXAMPLESDIR%%", "share/examples/bhyve-nvme");
+    let files = manual.lines().filter_map(|line| line.strip_prefix(".It Pa /usr/local/"));
+    let mut count = 0;
+    for file in files {
+        let folder = format!("{file}/");
+        let listed = list.lines().any(|line| line == file || line.starts_with(&folder));
+        assert!(listed, "{file} is not in pkg-plist");
+        count += 1;
+    }
+    assert!(count > 5, "only {count} files were found");
+}

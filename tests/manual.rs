@@ -158,3 +158,27 @@ fn the_text_of_a_page() {
         [".It Cm ser Ns = Ns Ar text", "Serial", "number.", ".Cm auto , enable", "or", ".Cm no ."];
     assert_eq!(text(lines), "ser=text Serial number. auto, enable or no.");
 }
+
+#[test]
+fn what_people_ask_has_its_section() {
+    let manual = manual();
+    // The question, where it is answered, and words of the answer.
+    let answers: [(&str, &str, &[&str]); 7] = [
+        ("which sector size", "Sector sizes", &["Which one to take", "sectorsize=512/4096"]),
+        ("which cache mode", "Cache and durability", &["Which mode to take", "nocache", "sync"]),
+        ("does TRIM free my zvol", "TRIM", &["zfs 8 volume", "volblocksize", "refreservation"]),
+        ("how do I resize", "Size", &["zfs set volsize=", "truncate -s", "smaller"]),
+        ("what changes", "Switching from the in-tree device", &["flush", "the way back"]),
+        ("how do I build it", "Building and installing", &["build-bhyve.sh", "port", "PATH"]),
+        ("how do I see what it does", "Watching the device", &["procstat -t", "dtrace 1"]),
+    ];
+    for (question, name, words) in answers {
+        let section = text(section(&manual, name));
+        for word in words {
+            assert!(section.contains(word), "{question}: {word:?} is not in {name}: {section}");
+        }
+    }
+    // The line that the device was asked for.
+    let line = "bhyve -s 4,nvme,/dev/zvol/tank/vm0,maxq=16,qsz=8,ioslots=1,sectsz=512,ser=ABC123";
+    assert!(manual.contains(line));
+}
