@@ -97,6 +97,9 @@ pub fn open_store_over<C: Calls>(
                 line: format!("nvme: {error}"),
                 errno: error.errno(),
             })?;
+            if store.geometry().read_only && !config.ro {
+                log::warn!("nvme: path={}: cannot be written: opened read-only", path.display());
+            }
             Ok(Arc::new(store))
         }
     }

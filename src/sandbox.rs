@@ -20,12 +20,8 @@ pub enum Right {
     Pwrite,
     /// `fsync(2)`.
     Fsync,
-    /// `fstat(2)`, for the size.
+    /// `fstat(2)`, for the size of a file.
     Fstat,
-    /// `fpathconf(2)`, for what the file system can do.
-    Fpathconf,
-    /// Notice of a change of size.
-    Event,
     /// The requests of [`Rights::requests`].
     Ioctl,
 }
@@ -37,15 +33,15 @@ pub struct Rights {
     pub device: bool,
     /// It is written to.
     pub write: bool,
-    /// Its blocks may be deallocated.
+    /// Its blocks are deallocated.
     pub delete: bool,
 }
 
 impl Rights {
     /// The rights, as a list.
     pub fn list(&self) -> Vec<Right> {
-        let mut list = vec![Right::Pread, Right::Fstat, Right::Event];
-        list.push(if self.device { Right::Ioctl } else { Right::Fpathconf });
+        let mut list = vec![Right::Pread];
+        list.push(if self.device { Right::Ioctl } else { Right::Fstat });
         if self.write {
             list.push(Right::Pwrite);
             if !self.device {
@@ -88,8 +84,6 @@ pub fn limit(file: &impl AsFd, rights: &Rights) -> io::Result<()> {
             Right::Pwrite => capsicum::Right::Pwrite,
             Right::Fsync => capsicum::Right::Fsync,
             Right::Fstat => capsicum::Right::Fstat,
-            Right::Fpathconf => capsicum::Right::Fpathconf,
-            Right::Event => capsicum::Right::Event,
             Right::Ioctl => capsicum::Right::Ioctl,
         });
     }
@@ -124,25 +118,14 @@ mod tests {
     #[test]
     fn a_file_keeps_what_it_needs() {
         let rights = Rights { device: false, write: true, delete: true };
-        let expected = [
-            Right::Pread,
-            Right::Fstat,
-            Right::Event,
-            Right::Fpathconf,
-            Right::Pwrite,
-            Right::Fsync,
-        ];
-        assert_eq!(rights.list(), expected);
+        assert_eq!(rights.list(), [Right::Pread, Right::Fstat, Right::Pwrite, Right::Fsync]);
         assert_eq!(rights.requests(), []);
     }
 
     #[test]
     fn a_device_flushes_and_deletes_by_name() {
         let rights = Rights { device: true, write: true, delete: true };
-        assert_eq!(
-            rights.list(),
-            [Right::Pread, Right::Fstat, Right::Event, Right::Ioctl, Right::Pwrite]
-        );
+        assert_eq!(rights.list(), [Right::Pread, Right::Ioctl, Right::Pwrite]);
         assert_eq!(
             rights.requests(),
             [Request::DIOCGMEDIASIZE, Request::DIOCGFLUSH, Request::DIOCGDELETE]

@@ -262,7 +262,7 @@ fn store_errors_reach_the_guest_as_what_they_are() {
     let data = setup.data(512);
     let cases = [
         (StoreError::Io, Status::UNRECOVERED_READ, Status::WRITE_FAULT),
-        (StoreError::OutOfRange, Status::UNRECOVERED_READ, Status::WRITE_FAULT),
+        (StoreError::OutOfRange, Status::LBA_OUT_OF_RANGE, Status::LBA_OUT_OF_RANGE),
         (StoreError::NoSpace, Status::UNRECOVERED_READ, Status::CAPACITY_EXCEEDED),
         (StoreError::ReadOnly, Status::UNRECOVERED_READ, 0x20),
         (StoreError::Memory, 0x04, 0x04),

@@ -42,8 +42,7 @@ pub enum Error {
     NoSpace,
     /// The store is read-only (EROFS, EBADF on a read-only descriptor).
     ReadOnly,
-    /// The range is not, or no longer, inside the store: a read came back
-    /// short, or the device says that it ends before.
+    /// The range is not, or no longer, inside the store.
     OutOfRange,
     /// The store cannot do this at this size or alignment (EINVAL).
     Invalid,
@@ -58,6 +57,20 @@ pub enum Error {
 pub trait Backend: Send + Sync {
     /// What the store is like now.
     fn geometry(&self) -> Geometry;
+
+    /// Whether the store can become larger or smaller while it is open.
+    fn can_resize(&self) -> bool {
+        false
+    }
+
+    /// Asks for the size that the store has now; [`Backend::geometry`] says it
+    /// from then on. May wait, as a read does.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked; it keeps the size it had.
+    fn refresh(&self) -> Result<u64, Error> {
+        Ok(self.geometry().size)
+    }
 
     /// Fills `segments` from `offset` on, completely or not at all
     /// ([`Error::OutOfRange`] where the store ends before).

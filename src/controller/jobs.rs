@@ -16,6 +16,8 @@ pub(super) enum Purpose {
     CacheOff(u16),
     /// Format NVM erases the store from here to this byte.
     Erase(u64),
+    /// The store is asked for its size.
+    Size,
 }
 
 /// How a job ended.
@@ -46,6 +48,8 @@ impl ControllerThread {
         let what = match purpose {
             Purpose::Shutdown | Purpose::CacheOff(_) => "flush",
             Purpose::Erase(_) => "format",
+            // A store that is gone fails the guest's I/O, too.
+            Purpose::Size => return,
         };
         self.fail(&format!("{what} failed: {error:?}"));
     }
@@ -57,6 +61,7 @@ impl ControllerThread {
                 self.tell_of_failure(purpose, error);
             }
             match purpose {
+                Purpose::Size => self.asked_for_size(),
                 Purpose::Erase(end) => self.erased(end, result),
                 Purpose::Shutdown if self.is_living(life) => self.flushed_for_shutdown(),
                 Purpose::CacheOff(cid) if self.is_living(life) => self.cache_is_off(cid, result),

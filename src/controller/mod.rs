@@ -29,6 +29,7 @@ mod jobs;
 mod logs;
 mod queues;
 mod registers;
+mod resize;
 mod settings;
 mod shared;
 mod thread;
@@ -208,8 +209,9 @@ impl Controller {
         fault.guard("vCPU", || self.shared.host.msix_table_read(at, size)).unwrap_or(u64::MAX)
     }
 
-    /// The store may have changed its size: the namespace follows, and the
-    /// guest is told if it wants to be. Returns at once.
+    /// The store may have changed its size: it is asked now rather than when it
+    /// would be next. Returns at once; the namespace follows, and the guest is
+    /// told if it wants to be.
     pub fn store_resized(&self) {
         self.shared.engine.mailbox.post(Mail::RESIZE);
     }

@@ -24,6 +24,7 @@ use super::jobs::Purpose;
 use super::logs::{ChangedNamespaces, ErrorLog};
 use super::queues::{Deletion, QueueTable};
 use super::registers::{AdminQueues, Edges};
+use super::resize::Watch;
 use super::shared::Shared;
 use crate::data_pointer::Segments;
 use crate::engine::{Engine, Mail};
@@ -70,6 +71,8 @@ pub(super) struct ControllerThread {
     pub(super) queues: QueueTable,
     pub(super) deletions: Vec<Deletion>,
     pub(super) segments: Segments,
+    /// When the store is asked for its size.
+    pub(super) watch: Watch,
     pub(super) started: Instant,
     /// Lines on what the guest does wrong.
     complaints: Allowance,
@@ -80,6 +83,7 @@ pub(super) struct ControllerThread {
 impl ControllerThread {
     pub(super) fn new(shared: Arc<Shared>) -> ControllerThread {
         let queues = QueueTable::new(shared.settings.queue_pairs);
+        let watch = Watch::new(shared.engine.executor().backend().can_resize());
         let mut thread = ControllerThread {
             shared,
             stage: Stage::Disabled,
@@ -93,6 +97,7 @@ impl ControllerThread {
             queues,
             deletions: Vec::new(),
             segments: Segments::default(),
+            watch,
             started: Instant::now(),
             complaints: Allowance::new(Instant::now()),
             failures: Allowance::new(Instant::now()),
@@ -114,7 +119,7 @@ impl ControllerThread {
                 self.grow();
             }
             if mail.contains(Mail::RESIZE) {
-                self.resize_namespace();
+                self.watch.ask_now();
             }
             self.step();
         }
@@ -141,6 +146,7 @@ impl ControllerThread {
         if self.stage == Stage::Ready {
             self.check_keep_alive();
             self.advance_format();
+            self.watch_size();
             self.finish_deletions();
             self.events.deliver(&self.shared.engine);
             self.serve_admin_queue();
@@ -149,11 +155,15 @@ impl ControllerThread {
 
     /// When the thread has to look though nobody posts mail.
     fn deadline(&self) -> Option<Instant> {
-        self.is_serving().then(|| self.features.keep_alive.deadline()).flatten()
+        if !self.is_serving() {
+            return None;
+        }
+        let deadlines = [self.features.keep_alive.deadline(), self.size_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether the guest may expect answers.
-    fn is_serving(&self) -> bool {
+    pub(super) fn is_serving(&self) -> bool {
         self.stage == Stage::Ready
             && self.shutdown == Shutdown::None
             && !self.shared.registers.status().contains(ControllerStatus::FATAL)
@@ -277,6 +287,7 @@ impl ControllerThread {
             queues,
             deletions,
             segments: _,   // filled anew by every use
+            watch: _,      // lasts: the store does
             started: _,    // lasts
             complaints: _, // last: a guest can reset as often as it likes
             failures: _,   // last

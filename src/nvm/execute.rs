@@ -294,9 +294,9 @@ pub(super) fn read_status(error: Error) -> Status {
     match error {
         Error::Memory => Status::DATA_TRANSFER_ERROR,
         Error::Invalid => Status::INTERNAL_ERROR,
-        Error::Io | Error::OutOfRange | Error::NoSpace | Error::ReadOnly => {
-            Status::UNRECOVERED_READ_ERROR
-        }
+        // The store has become smaller, and the namespace has not followed yet.
+        Error::OutOfRange => Status::LBA_OUT_OF_RANGE.do_not_retry(),
+        Error::Io | Error::NoSpace | Error::ReadOnly => Status::UNRECOVERED_READ_ERROR,
     }
 }
 
@@ -306,7 +306,8 @@ pub(super) fn write_status(error: Error) -> Status {
         Error::Invalid => Status::INTERNAL_ERROR,
         Error::NoSpace => Status::CAPACITY_EXCEEDED,
         Error::ReadOnly => Status::WRITE_PROTECTED.do_not_retry(),
-        Error::Io | Error::OutOfRange => Status::WRITE_FAULT,
+        Error::OutOfRange => Status::LBA_OUT_OF_RANGE.do_not_retry(),
+        Error::Io => Status::WRITE_FAULT,
     }
 }
 

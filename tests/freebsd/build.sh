@@ -36,7 +36,7 @@ for generation in current legacy; do
 	c_abi_program "$out/c_abi-$generation.check" "$generation"
 done
 
-cp tests/freebsd/run.sh "$out/run.sh"
+cp tests/freebsd/run.sh tests/freebsd/stores.sh "$out/"
 count=$(find "$out" -name '*.test' -o -name '*.check' | wc -l)
 [ "$count" -gt 1 ] || die "no test was built"
 echo "$((count)) FreeBSD test programs and run.sh in $out"

@@ -130,7 +130,7 @@ fn unknown_opcodes_and_fused_commands_are_refused() {
 /// The file is cut while the device has it open: what is gone is an error, not
 /// what the guest's buffer held before.
 #[test]
-fn a_read_past_a_truncated_file_is_an_error() {
+fn a_read_past_a_truncated_file_is_out_of_range() {
     for options in ["", ",ioslots=1"] {
         let rig = Rig::new(Store::File, options);
         let pair = rig.pair(1, 8);
@@ -141,9 +141,9 @@ fn a_read_past_a_truncated_file_is_an_error() {
         file.set_len(1002 * 512).unwrap();
         data.fill(0x77);
         let completion = pair.run(read(&data, 1000)).unwrap();
-        assert_eq!(completion.status.code(), Status::UNRECOVERED_READ);
+        assert_eq!(completion.status.code(), Status::LBA_OUT_OF_RANGE);
         let newest = rig.error_log(1)[0];
-        assert_eq!((newest.code, newest.lba), (Status::UNRECOVERED_READ, 1000));
+        assert_eq!((newest.code, newest.lba), (Status::LBA_OUT_OF_RANGE, 1000));
         // What is still there is.
         let part = rig.data(1024);
         pair.execute(read(&part, 1000)).unwrap();

@@ -136,8 +136,7 @@ pub(super) fn open<C: Calls, P: Policy>(
     let read_only = !writable || refuses;
     // Asked here: afterwards the right to ask is gone.
     let can_deallocate = !read_only && !options.nodelete && P::can_deallocate(calls, &file, kind);
-    let rights =
-        Rights { device: kind == Kind::Device, write: !read_only, delete: !options.nodelete };
+    let rights = Rights { device: kind == Kind::Device, write: !read_only, delete: can_deallocate };
     calls.limit(&file, &rights).map_err(|errno| {
         OpenError::new(errno, format!("path={name}: cannot limit its rights: {errno}"))
     })?;

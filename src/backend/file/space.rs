@@ -11,6 +11,11 @@ use crate::backend::Error;
 use crate::backend::sys::{Calls, Errno, Policy, Way, retry, unsupported};
 use crate::memory::{Region, Segment};
 
+/// The most bytes that are deallocated by one call, unless a unit of the store
+/// is longer: what FreeBSD sends to a disk at once by default. A ZFS volume
+/// locks the whole range until the call is done, and I/O to it waits.
+const AT_ONCE: u64 = 128 << 20;
+
 impl<C: Calls, P: Policy> File<C, P> {
     /// Makes a range read as zeroes, by the first of these that can be: a
     /// hole, if the space may be given back and holes read as zeroes; the
@@ -40,18 +45,25 @@ impl<C: Calls, P: Policy> File<C, P> {
 
     /// Gives back the whole units of a range. They are those of the physical
     /// sector: of less, the store would have to read the rest and write it
-    /// again.
+    /// again. The size is looked at again before each part, for the store may
+    /// become smaller meanwhile.
     pub(super) fn give_back(&self, offset: u64, len: u64) -> Result<(), Error> {
         let end = self.check(offset, len)?;
         let unit = u64::from(self.physical);
-        let first = offset.checked_next_multiple_of(unit).unwrap_or(end);
+        let mut at = offset.checked_next_multiple_of(unit).unwrap_or(end);
         let last = end - end % unit;
-        if !self.can_deallocate || first >= last {
-            return Ok(());
+        while self.can_deallocate && at < last {
+            let part = (last - at).min(AT_ONCE.max(unit));
+            let until = self.check(at, part)?;
+            let (calls, file) = (&self.calls, &self.file);
+            let done = retry(|| P::deallocate(calls, file, self.kind, at, part));
+            match self.settled(Way::Write, until, done) {
+                Some(Ok(())) => at = until,
+                Some(error) => return error,
+                None => break,
+            }
         }
-        let (calls, file, len) = (&self.calls, &self.file, last - first);
-        let done = retry(|| P::deallocate(calls, file, self.kind, first, len));
-        self.settled(Way::Write, end, done).unwrap_or(Ok(()))
+        Ok(())
     }
 
     /// What became of a call; `None` if it cannot do this here.

@@ -34,6 +34,8 @@ pub struct File<C: Calls = Raw, P: Policy = Native> {
     pub(super) zeroes: OnceLock<Option<Region>>,
     logical: u32,
     read_only: bool,
+    /// Each write is to be durable, and only a flush makes it so here.
+    flushes_writes: bool,
     /// The error number of the flush that lost data; 0 for none.
     lost: AtomicI32,
     policy: PhantomData<fn() -> P>,
@@ -64,21 +66,10 @@ impl<C: Calls, P: Policy> File<C, P> {
             zeroes: OnceLock::new(),
             logical,
             read_only,
+            flushes_writes: options.sync && !P::syncs_writes(kind),
             lost: AtomicI32::new(0),
             policy: PhantomData,
         })
-    }
-
-    /// Asks the system for the store's size, and returns it in bytes. To be
-    /// called when the store may have been resized.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where the store is gone; the size stays what it was.
-    pub fn refresh(&self) -> Result<u64, Error> {
-        let size = retry(|| P::size(&self.calls, &self.file, self.kind))
-            .map_err(|errno| error(Way::Read, errno))?;
-        self.size.store(size, Ordering::Relaxed);
-        Ok(size)
     }
 }
 
@@ -96,6 +87,17 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
         }
     }
 
+    fn can_resize(&self) -> bool {
+        true
+    }
+
+    fn refresh(&self) -> Result<u64, Error> {
+        let size = retry(|| P::size(&self.calls, &self.file, self.kind))
+            .map_err(|errno| error(Way::Read, errno))?;
+        self.size.store(size, Ordering::Relaxed);
+        Ok(size)
+    }
+
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
         self.transfer(Way::Read, offset, segments)
     }
@@ -105,7 +107,7 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
             return Err(Error::ReadOnly);
         }
         self.transfer(Way::Write, offset, segments)?;
-        if durable {
+        if durable || self.flushes_writes {
             self.flush()?;
         }
         Ok(())
@@ -135,7 +137,11 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        self.zero(offset, len, deallocate)
+        self.zero(offset, len, deallocate)?;
+        if self.flushes_writes {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use super::bounce::{BUFFER, Cursor};
 use super::store::File;
-use crate::backend::Error;
 use crate::backend::sys::{Calls, Errno, Kind, MAX_SEGMENTS, Policy, Way, error, retry};
+use crate::backend::{Backend, Error};
 use crate::memory::{Segment, total_len};
 
 /// Why a transfer stopped.
@@ -121,7 +121,6 @@ impl<C: Calls, P: Policy> File<C, P> {
     pub(super) fn meaning(&self, way: Way, end: u64, stop: &Stop) -> Error {
         let error = match stop {
             Stop::Failed(errno) => error(way, *errno),
-            Stop::Ended if way == Way::Read => Error::OutOfRange,
             Stop::Ended => Error::Io,
         };
         // A store that has become smaller says so in many ways: by doing

@@ -64,6 +64,10 @@ impl Policy for Linux {
         calls.fdatasync(file)
     }
 
+    fn syncs_writes(_kind: Kind) -> bool {
+        true
+    }
+
     /// Which file systems and devices cannot is not known before it is tried.
     fn can_deallocate<C: Calls>(_calls: &C, _file: &C::File, _kind: Kind) -> bool {
         true

@@ -188,6 +188,10 @@ pub trait Policy: Send + Sync + 'static {
     /// Brings every write that completed before to stable storage.
     fn flush<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> Result<(), Errno>;
 
+    /// Whether what a descriptor opened with O_SYNC has written is on stable
+    /// storage, as far as a flush could bring it there.
+    fn syncs_writes(kind: Kind) -> bool;
+
     /// Whether the store gives space back when it is asked to.
     fn can_deallocate<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> bool;
 

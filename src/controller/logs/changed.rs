@@ -26,7 +26,7 @@ impl ChangedNamespaces {
 }
 
 impl ControllerThread {
-    /// Takes the store's size, which may be another one.
+    /// Takes the size that the store has said, which may be another one.
     pub(in crate::controller) fn resize_namespace(&mut self) {
         if !self.shared.engine.executor().resize() {
             return;

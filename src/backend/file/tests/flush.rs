@@ -58,6 +58,47 @@ fn a_failed_durable_write_says_so() {
     assert_eq!(store.write(0, &guest.list, true), Err(Error::Io));
 }
 
+/// `sync` on FreeBSD's devices, where O_SYNC does nothing: each write is
+/// followed by a flush, and fails if that does.
+#[test]
+fn sync_flushes_a_freebsd_device_after_each_write() {
+    let sync = OpenOptions { sync: true, ..OpenOptions::default() };
+    let fake = Fake::freebsd_device(65536, 512, 0);
+    let store = fake.store_with::<FreeBsd>(&sync);
+    let guest = Guest::new(&[4096], 0xaa);
+    let write = Call::Write(8192, vec![4096]);
+    for durable in [false, true] {
+        store.write(8192, &guest.list, durable).unwrap();
+        assert_eq!(fake.log(), [write.clone(), FLUSH_DEVICE]);
+    }
+    store.write_zeroes(8192, 4096, true).unwrap();
+    assert_eq!(fake.log(), [write, FLUSH_DEVICE]);
+    store.read(0, &guest.list).unwrap();
+    assert_eq!(fake.log(), [Call::Read(0, vec![4096])]);
+
+    fake.with(|s| s.flushes.extend([Bend::Fail(libc::EIO); 2]));
+    assert_eq!(store.write(8192, &guest.list, false), Err(Error::Io));
+    assert_eq!(store.write_zeroes(8192, 4096, false), Err(Error::Io));
+    fake.log();
+    fake.with(|s| s.transfers.push_back(Bend::Fail(libc::ENOSPC)));
+    assert_eq!(store.write(8192, &guest.list, false), Err(Error::NoSpace));
+    assert!(!fake.log().contains(&FLUSH_DEVICE), "a failed write is not flushed");
+}
+
+/// Elsewhere O_SYNC is all it takes.
+#[test]
+fn sync_is_the_descriptors_business_on_files_and_on_linux() {
+    fn check<P: Policy>(fake: &Fake) {
+        let sync = OpenOptions { sync: true, ..OpenOptions::default() };
+        let store = fake.store_with::<P>(&sync);
+        store.write(0, &Guest::new(&[512], 1).list, false).unwrap();
+        assert_eq!(fake.log(), [Call::Write(0, vec![512])]);
+    }
+    check::<FreeBsd>(&Fake::file(4096));
+    check::<Linux>(&Fake::file(4096));
+    check::<Linux>(&Fake::linux_device(4096, 512, 512));
+}
+
 #[test]
 fn an_interrupted_flush_is_made_again() {
     fn check<P: Policy>(fake: &Fake) {

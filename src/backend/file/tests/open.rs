@@ -297,15 +297,20 @@ fn rights_are_limited_last_and_to_what_is_needed() {
         }
     };
     let (file, device) = (|| Fake::file(4096), || Fake::freebsd_device(4096, 512, 0));
-    let rights = Rights { device: false, write: true, delete: true };
-    assert_eq!(limited(file(), DEFAULT), rights);
-    assert_eq!(limited(device(), DEFAULT), Rights { device: true, ..rights });
+    let plain = Rights { device: false, write: true, delete: false };
+    let rights = Rights { device: true, write: true, delete: true };
+    assert_eq!(limited(file(), DEFAULT), plain);
+    assert_eq!(limited(device(), DEFAULT), rights);
+    // Neither what may not be deallocated nor what cannot.
     let options = OpenOptions { nodelete: true, ..DEFAULT };
-    assert_eq!(limited(device(), options), Rights { device: true, delete: false, ..rights });
+    assert_eq!(limited(device(), options), Rights { delete: false, ..rights });
+    let kept = device();
+    kept.with(|s| s.answers.insert(Request::DIOCGATTR.number(), 0));
+    assert_eq!(limited(kept, DEFAULT), Rights { delete: false, ..rights });
     let options = OpenOptions { read_only: true, ..DEFAULT };
-    assert_eq!(limited(device(), options), Rights { device: true, write: false, ..rights });
+    assert_eq!(limited(device(), options), Rights { write: false, delete: false, ..rights });
 
     let read_only = file();
     read_only.with(|s| s.opens.push_back(Bend::Fail(libc::EROFS)));
-    assert_eq!(limited(read_only, DEFAULT), Rights { write: false, ..rights });
+    assert_eq!(limited(read_only, DEFAULT), Rights { write: false, ..plain });
 }

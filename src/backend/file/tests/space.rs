@@ -221,6 +221,47 @@ fn deallocation_is_aligned_inward() {
     }
 }
 
+/// A part at a time: neither the disk nor its other users are held up for as
+/// long as all takes.
+#[test]
+fn much_is_deallocated_in_parts() {
+    const PART: u64 = 128 << 20;
+    const SIZE: u64 = 2 * PART + 65536;
+    fn check<P: Policy>(fake: &Fake, call: fn(u64, u64) -> Call) {
+        // Not a byte of it is looked at.
+        let well = |parts| vec![Bend::Short(0); parts];
+        fake.with(|s| {
+            s.deallocates = Some(true);
+            s.data = vec![0; SIZE as usize];
+        });
+        let store = fake.store::<P>();
+        fake.with(|s| s.spaces.extend(well(3)));
+        store.deallocate(4096, SIZE - 4096).unwrap();
+        let last = call(4096 + 2 * PART, 65536 - 4096);
+        assert_eq!(fake.log(), [call(4096, PART), call(4096 + PART, PART), last]);
+
+        // After a part that fails, or cannot be, no more are tried.
+        for (errno, result) in [(libc::EROFS, Err(Error::ReadOnly)), (libc::EOPNOTSUPP, Ok(()))] {
+            fake.with(|s| s.spaces.extend(well(1).into_iter().chain([Bend::Fail(errno)])));
+            assert_eq!(store.deallocate(0, SIZE), result);
+            let mut calls = fake.log();
+            assert_eq!(calls.drain(..2).as_slice(), [call(0, PART), call(PART, PART)]);
+            assert!(!calls.contains(&call(2 * PART, 65536)));
+        }
+
+        // Nor of a store that has become smaller meanwhile.
+        fake.with(|s| {
+            s.data.truncate(PART as usize);
+            s.spaces.extend(well(1).into_iter().chain([Bend::Fail(libc::EIO)]));
+        });
+        assert_eq!(store.deallocate(0, SIZE), Err(Error::OutOfRange));
+        assert!(!fake.log().contains(&call(2 * PART, 65536)));
+    }
+    check::<FreeBsd>(&Fake::freebsd_device(4096, 512, 4096), Call::Delete);
+    let punch = |at, len| Call::Fallocate(PunchHole, at, len);
+    check::<Linux>(&Fake::linux_device(4096, 512, 4096), punch);
+}
+
 #[test]
 fn a_hint_that_cannot_be_followed_is_no_error() {
     for errno in [libc::EOPNOTSUPP, libc::ENODEV, libc::EINVAL, libc::ENOTTY] {

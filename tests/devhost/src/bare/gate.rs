@@ -17,6 +17,7 @@ pub enum Op {
     Flush,
     Zero { offset: u64, len: u64, deallocate: bool },
     Deallocate { offset: u64, len: u64 },
+    Size,
 }
 
 #[derive(Default)]
@@ -40,6 +41,7 @@ pub struct Gate {
     ram: Ram,
     geometry: Geometry,
     never_waits: bool,
+    can_resize: bool,
     handle: GateHandle,
 }
 
@@ -53,13 +55,24 @@ impl Gate {
         let handle = GateHandle::default();
         let ram = Ram::new(bytes).expect("memory");
         let geometry = Geometry { volatile_cache: true, can_deallocate: true, ..ram.geometry() };
-        (Gate { ram, geometry, never_waits: false, handle: handle.clone() }, handle)
+        (
+            Gate { ram, geometry, never_waits: false, can_resize: false, handle: handle.clone() },
+            handle,
+        )
     }
 
     /// A store that lets vCPUs run its commands.
     #[must_use]
     pub fn never_waiting(mut self) -> Gate {
         self.never_waits = true;
+        self
+    }
+
+    /// A store that is asked for its size; else [`GateHandle::resize`] takes
+    /// somebody to tell the controller.
+    #[must_use]
+    pub fn resizing(mut self) -> Gate {
+        self.can_resize = true;
         self
     }
 
@@ -178,6 +191,17 @@ impl Backend for Gate {
     fn geometry(&self) -> Geometry {
         let size = self.handle.with(|state| state.size).unwrap_or(self.geometry.size);
         Geometry { size, ..self.geometry }
+    }
+
+    fn can_resize(&self) -> bool {
+        self.can_resize
+    }
+
+    fn refresh(&self) -> Result<u64, Error> {
+        if self.can_resize {
+            self.pass(Op::Size, || Ok(()))?;
+        }
+        Ok(self.geometry().size)
     }
 
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {

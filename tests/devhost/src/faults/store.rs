@@ -34,6 +34,14 @@ impl Backend for FaultyStore {
         self.store.geometry()
     }
 
+    fn can_resize(&self) -> bool {
+        self.store.can_resize()
+    }
+
+    fn refresh(&self) -> Result<u64, Error> {
+        self.store.refresh()
+    }
+
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
         self.meet(Way::Read, offset, total_len(segments))?;
         self.store.read(offset, segments)

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//! A store that becomes larger or smaller while the guest runs.
+//!
+//! The store is asked for its size now and then, for there is no notice that
+//! every kind of store gives. A worker asks: a store that does not answer holds
+//! that one, and neither this thread nor a reset. Nobody is asked while there
+//! is no guest to tell.
+
+use super::jobs::Purpose;
+use super::thread::ControllerThread;
+use std::time::{Duration, Instant};
+
+/// How long after an answer the store is asked again.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// When the store is to be asked.
+pub(super) struct Watch {
+    /// It can change its size.
+    watches: bool,
+    /// A worker is asking.
+    asking: bool,
+    /// `None` while one asks, or if it need not be asked.
+    due: Option<Instant>,
+}
+
+impl Watch {
+    /// For a store that can change its size, or not.
+    pub(super) fn new(watches: bool) -> Watch {
+        let mut watch = Watch { watches, asking: false, due: None };
+        watch.rest();
+        watch
+    }
+
+    /// Somebody knows of a change.
+    pub(super) fn ask_now(&mut self) {
+        self.due = Some(Instant::now());
+    }
+
+    /// The next time is a period from now, if it is not sooner.
+    fn rest(&mut self) {
+        if self.watches && self.due.is_none() {
+            self.due = Instant::now().checked_add(PERIOD);
+        }
+    }
+}
+
+impl ControllerThread {
+    /// When the store has to be asked, if nothing stands against it. A format
+    /// ends with the size it began with.
+    pub(super) fn size_deadline(&self) -> Option<Instant> {
+        self.watch.due.filter(|_| !self.watch.asking && self.format.is_none())
+    }
+
+    /// Has the store asked, if it is time.
+    pub(super) fn watch_size(&mut self) {
+        let is_due = self.size_deadline().is_some_and(|due| Instant::now() >= due);
+        if is_due && self.is_serving() {
+            self.watch.asking = true;
+            self.watch.due = None;
+            self.in_background(Purpose::Size, |nvm| nvm.backend().refresh().map(drop));
+        }
+    }
+
+    /// The store has answered, or has failed to.
+    pub(super) fn asked_for_size(&mut self) {
+        self.watch.asking = false;
+        self.watch.rest();
+        if self.format.is_none() {
+            self.resize_namespace();
+        } else {
+            self.watch.ask_now();
+        }
+    }
+}
