@@ -26,7 +26,7 @@ SRCS=	\
 .PATH:	${SRCTOP}/sys/cam/ctl
 SRCS+=	ctl_util.c
 
-LIBADD=	vmmapi pthread
+LIBADD=	vmmapi
 
 SUBDIR=	kbdlayout
 

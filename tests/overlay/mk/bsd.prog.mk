@@ -3,8 +3,8 @@
 # Part of the model of FreeBSD's make files that tests/overlay.sh builds with:
 # a program from its sources.  What the overlay touches is as in FreeBSD: objects
 # come from SRCS, flags of one file from CFLAGS.file, the libraries of LIBADD
-# stand behind LDADD, manuals and folders below can be left out, and a program
-# in /usr/sbin only is what bhyve is.
+# stand behind LDADD and may not be in that, manuals and folders below can be
+# left out.
 
 .include <bsd.init.mk>
 
@@ -19,6 +19,9 @@ CWARNFLAGS+=	-Wextra -Wmissing-prototypes -Wstrict-prototypes \
 		-Wpointer-arith -Wwrite-strings -Wshadow
 .endif
 CFLAGS+=	-std=gnu99 -O1 -fPIE ${CWARNFLAGS} ${CFLAGS.${.IMPSRC:T}}
+.if !empty(LDADD:M-lpthread) || !empty(LDADD:M-lvmmapi)
+.error ${.CURDIR}: libraries of the base system belong into LIBADD: ${LDADD:M-l*}
+.endif
 LDADD+=		${LIBADD:S/^/-l/}
 OBJS=		${SRCS:N*.h:R:S/$/.o/}
 
