@@ -9,7 +9,7 @@
 #:                      fmt-check clippy man-check makefile-check
 #:                      conformance unit model glue c-abi overlay port
 #:                      freebsd-clippy freebsd freebsd-tests benches
-#:                      guest-tests flush-mutants
+#:                      sanitize guest-tests flush-mutants
 #: make bench         the figures, beside the limits of this machine
 #: make install       library, header, glue, manual and examples (PREFIX,
 #:                    DESTDIR)
@@ -29,12 +29,12 @@ DESTDIR?=
 # What "make test" runs, the quick and the likely to fail first.
 TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
 	glue c-abi overlay port freebsd-clippy freebsd freebsd-tests benches \
-	guest-tests flush-mutants
+	sanitize guest-tests flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
 	port-crates fmt-check clippy man-check makefile-check conformance unit \
 	model glue c-abi overlay port freebsd-clippy freebsd freebsd-tests \
-	benches guest-tests flush-mutants
+	benches sanitize guest-tests flush-mutants
 
 all:
 	cargo build --release
@@ -120,6 +120,9 @@ freebsd-tests:
 
 benches:
 	cargo test --workspace --bench '*'
+
+sanitize:
+	sh tests/sanitize.sh
 
 guest-tests:
 	cargo test --workspace --test guest

@@ -5,6 +5,10 @@
 # guest gives it nothing to complain about.  The standard library is built
 # with it: else the sanitizer would not see what its locks and channels order.
 #
+# A fence is nothing to it, which could have it report what is no race.  It does
+# not: in src/, fences order a store before a load of something else, and what
+# one thread leaves for another goes by the atomic accesses themselves.
+#
 # TESTS, if set, are the arguments of "cargo test" in place of those.
 
 cd "$(dirname "$0")/.."
