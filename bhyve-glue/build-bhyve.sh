@@ -96,7 +96,8 @@ check()
 	*)
 		die "$program -s help ended with status $status: $list" ;;
 	esac
-	echo "$program: $(echo "$table" | grep -c .) devices, one nvme, this one$said"
+	echo "$program: of $(echo "$table" | grep -c .) in its table of devices," \
+	    "one is nvme, this one$said"
 }
 
 # The version in a tree's or the installed sys/param.h, on standard input.

@@ -17,16 +17,17 @@
 pid$target::pci_nvme_write:entry
 {
 	self->began = timestamp;
-	self->what = arg1 == 0 && arg2 >= 0x1000 ? "doorbells" : "registers";
+	self->doorbell = arg1 == 0 && arg2 >= 0x1000;
 }
 
 pid$target::pci_nvme_write:return
 /self->began/
 {
-	@time[self->what] = quantize(timestamp - self->began);
-	@count[self->what] = count();
+	this->what = self->doorbell ? "doorbells" : "registers";
+	@time[this->what] = quantize(timestamp - self->began);
+	@count[this->what] = count();
 	self->began = 0;
-	self->what = 0;
+	self->doorbell = 0;
 }
 
 tick-1s
