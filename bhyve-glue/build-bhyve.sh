@@ -218,7 +218,8 @@ esac
 
 log=$out/build.log
 echo "build-bhyve.sh: building bhyve of FreeBSD $(release "$tree"), log in $log"
-run_make all >"$log" 2>&1 || {
+jobs=$(getconf _NPROCESSORS_ONLN) || jobs=1
+run_make -j "$jobs" all >"$log" 2>&1 || {
 	tail -n 20 "$log" >&2
 	die "the build failed: $log"
 }
