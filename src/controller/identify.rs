@@ -157,10 +157,9 @@ impl ControllerThread {
     }
 
     fn identify_independently(&self, _nsid: u32) -> [u8; DATA_SIZE] {
-        let mut namespace = Namespace::zeroed();
-        self.shared.engine.executor().describe_namespace(&mut namespace);
+        // NSFEAT is not that of Identify Namespace: the bit that says there that
+        // granularities are set says here that the medium rotates.
         let mut data = IndependentNamespace::zeroed();
-        data.nsfeat = namespace.nsfeat;
         data.fpi = self.format_progress();
         data.nsattr = self.namespace_attributes();
         data.nstat = IndependentNamespace::READY;

@@ -56,7 +56,12 @@ impl<E: Executor> Engine<E> {
         if cq.reserve(1) == 0 {
             return false;
         }
-        let aborted = visit.wait_for_claim().strike(cid);
+        let mut claim = visit.wait_for_claim();
+        let aborted = claim.strike(cid);
+        // If nothing else is in the queue, no later completion tells the guest
+        // that there is room.
+        claim.skip_struck();
+        drop(claim);
         if aborted {
             self.complete(id, cq, cid, outcome);
             self.signal(cq);

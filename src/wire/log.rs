@@ -35,8 +35,6 @@ pub mod effect {
     pub const SUPPORTED: u32 = 1 << 0;
     /// It may change what logical blocks hold (LBCC, UDCC).
     pub const CONTENT_CHANGE: u32 = 1 << 1;
-    /// It may change what the controller can do (CCC).
-    pub const CONTROLLER_CAPABILITY_CHANGE: u32 = 1 << 4;
     /// It is to be alone with its namespace (CSE 001b).
     pub const ALONE_IN_NAMESPACE: u32 = 0b001 << 16;
     /// It is about a namespace.

@@ -93,6 +93,31 @@ fn a_command_that_waits_is_aborted_and_never_begins() {
     }
 }
 
+/// A full queue whose commands are all aborted, in whatever order, is empty: no
+/// other completion would tell the guest that there is room.
+#[test]
+fn a_queue_whose_commands_are_all_aborted_has_room() {
+    let one_slot = Settings { io_slots: 1, ..settings() };
+    let setup = setup_with(one_slot, 16 * MIB, |gate| gate);
+    let (blocker, data) = (setup.pair(2, 16), setup.data(512));
+    for (id, order) in [(1, [0, 1, 2]), (3, [2, 1, 0]), (4, [1, 2, 0])] {
+        let pair = setup.pair(id, 4);
+        setup.gate.close();
+        let blocked = blocker.submit(read(&data, 0)).unwrap();
+        assert_eq!(setup.gate.wait_inside(1), 1);
+        let cids = pair.submit_all(&[read(&data, 0); 3]).unwrap();
+        assert_eq!(pair.raw(|sq, _| sq.room()), 0);
+        for index in order {
+            assert!(setup.abort(id, cids[index]), "{order:?} {index}");
+        }
+        assert_eq!(pair.poll(), 3);
+        assert_eq!(pair.raw(|sq, _| sq.room()), 3, "{order:?}");
+        setup.gate.open();
+        assert!(blocker.wait(blocked).unwrap().status.is_success());
+        assert!(pair.run(read(&data, 0)).unwrap().status.is_success());
+    }
+}
+
 #[test]
 fn a_command_in_the_store_is_not_aborted() {
     let setup = setup();

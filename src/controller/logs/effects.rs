@@ -10,18 +10,19 @@ use super::super::admin::COMMANDS;
 use super::super::thread::ControllerThread;
 use super::LOG_PAGES;
 use crate::wire::command::io;
-use crate::wire::log::effect::{CONTENT_CHANGE, NAMESPACE_SCOPE, SUPPORTED};
+use crate::wire::log::effect::{CONTENT_CHANGE, SUPPORTED};
 use crate::wire::log::{LOG_SUPPORTED, PAGE_LOG_SIZE};
 
-/// What the I/O commands do.
+/// What the I/O commands do. Their scope is not reported, which is allowed, for
+/// Linux complains of any bit here but these two.
 const IO_COMMANDS: &[(u8, u32)] = &[
-    (io::FLUSH, SUPPORTED | NAMESPACE_SCOPE),
-    (io::WRITE, SUPPORTED | CONTENT_CHANGE | NAMESPACE_SCOPE),
-    (io::READ, SUPPORTED | NAMESPACE_SCOPE),
-    (io::COMPARE, SUPPORTED | NAMESPACE_SCOPE),
-    (io::WRITE_ZEROES, SUPPORTED | CONTENT_CHANGE | NAMESPACE_SCOPE),
-    (io::DATASET_MANAGEMENT, SUPPORTED | CONTENT_CHANGE | NAMESPACE_SCOPE),
-    (io::VERIFY, SUPPORTED | NAMESPACE_SCOPE),
+    (io::FLUSH, SUPPORTED),
+    (io::WRITE, SUPPORTED | CONTENT_CHANGE),
+    (io::READ, SUPPORTED),
+    (io::COMPARE, SUPPORTED),
+    (io::WRITE_ZEROES, SUPPORTED | CONTENT_CHANGE),
+    (io::DATASET_MANAGEMENT, SUPPORTED | CONTENT_CHANGE),
+    (io::VERIFY, SUPPORTED),
 ];
 
 /// Identifiers of a kind: all values of a byte.

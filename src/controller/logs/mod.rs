@@ -62,6 +62,7 @@ impl ControllerThread {
         match command.nsid.get() {
             0 | NSID_ALL => {}
             NSID if row.of_namespace => {}
+            _ if row.of_namespace => return Err(Status::INVALID_NAMESPACE.do_not_retry()),
             _ => return Err(invalid),
         }
         // The UUID index and the command set identifier mean nothing here:
