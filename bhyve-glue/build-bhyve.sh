@@ -129,6 +129,10 @@ check_tree()
 	[ "$(release "$tree")" = "$(release "$here")" ] ||
 	    die "$src is of FreeBSD $(release "$tree"), and this system of" \
 	    "$(release "$here"): a bhyve fits the release it was made for"
+	# The tree's headers of the kernel are used beside the installed ones.
+	[ "$tree" = "$here" ] || echo "build-bhyve.sh: warning: $src is" \
+	    "version $tree and this system $here: if headers contradict each" \
+	    "other, install what $src builds first" >&2
 }
 
 check_tools()

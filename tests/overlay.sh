@@ -89,6 +89,15 @@ done
 build "$work/16" "$work/out-16" >/dev/null || die "a second build fails"
 ok "a second build into the same folder"
 
+echo 1600001 >"$work/release"
+said=$(build "$work/16" "$work/out-16" 2>&1) ||
+    die "a tree ahead of the system by little is not built: $said"
+case $said in
+*"version 1600000 and this system 1600001"*) ok "a tree and a system that differ by little" ;;
+*) die "no word of versions that differ: $said" ;;
+esac
+echo 1600000 >"$work/release"
+
 # What a tree, a library or a system must be.
 refused "usage: build-bhyve.sh SRC OUT" build "$work/14"
 refused "$work/none: no such folder" build "$work/none" "$work/out"
