@@ -9,7 +9,7 @@
 #:                      fmt-check clippy man-check makefile-check
 #:                      conformance unit model glue c-abi overlay port
 #:                      freebsd-clippy freebsd freebsd-tests benches
-#:                      sanitize guest-tests flush-mutants
+#:                      sanitize guest-tests boots flush-mutants
 #: make bench         the figures, beside the limits of this machine
 #: make install       library, header, glue, manual and examples (PREFIX,
 #:                    DESTDIR)
@@ -18,7 +18,7 @@
 #: make fmt           formats the code
 #: make lint          fmt-check, clippy and man-check
 #: make guests        fetches all that demo and tests boot, and boots Linux on
-#:                    every size of controller, for an hour
+#:                    every size of controller, for over an hour
 #: make freebsd       a FreeBSD executable of library and glue (FREEBSD_CC)
 #: make freebsd-tests the tests as FreeBSD programs, in target/freebsd-tests
 #: make clean         removes what was built and fetched
@@ -29,12 +29,12 @@ DESTDIR?=
 # What "make test" runs, the quick and the likely to fail first.
 TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
 	glue c-abi overlay port freebsd-clippy freebsd freebsd-tests benches \
-	sanitize guest-tests flush-mutants
+	sanitize guest-tests boots flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
 	port-crates fmt-check clippy man-check makefile-check conformance unit \
 	model glue c-abi overlay port freebsd-clippy freebsd freebsd-tests \
-	benches sanitize guest-tests flush-mutants
+	benches sanitize guest-tests boots flush-mutants
 
 all:
 	cargo build --release
@@ -126,6 +126,9 @@ sanitize:
 
 guest-tests:
 	cargo test --workspace --test guest
+
+boots:
+	cargo test --workspace --test firmware --test matrix
 
 flush-mutants:
 	sh tests/flush_mutants.sh

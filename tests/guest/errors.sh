@@ -12,10 +12,11 @@ for disk in D0 D1 D2 D3; do
 	kept $disk --do_verify=0
 done
 
-# The block layer's names of the statuses: a medium's error, no room, no permission.
+# The block layer's names of the statuses: a medium's error, no room, and none for
+# a write to a protected namespace.
 write_refused D0 | grep -qi 'No data available' || fail "D0: $(cat /tmp/dd.log)"
 write_refused D1 | grep -qi 'No space left' || fail "D1: $(cat /tmp/dd.log)"
-write_refused D2 >/dev/null
+write_refused D2 | grep -qi 'Input/output error' || fail "D2: $(cat /tmp/dd.log)"
 for disk in D0 D1 D2; do
 	[ "$(cat "/sys/class/nvme/$(controller_of $disk)/state")" = live ] || fail "$disk is not live"
 	nvme reset "/dev/$(controller_of $disk)" || fail "nvme reset of $disk"

@@ -46,7 +46,7 @@ feature() {
 run_fio() {
 	local disk=/dev/$1
 	shift
-	fio --filename="$disk" --direct=1 --ioengine=libaio --randrepeat=1 --group_reporting --minimal "$@" \
+	fio --filename="$disk" --allow_file_create=0 --direct=1 --ioengine=libaio --randrepeat=1 --group_reporting --minimal "$@" \
 	    >/tmp/fio.log 2>&1 || {
 		tail -n 20 /tmp/fio.log
 		fail "fio $*"

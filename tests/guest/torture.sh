@@ -8,11 +8,33 @@ kept() {
 	run_fio "$(disk_of "$1")" --name=kept --rw=write --bs=64k --size=8m --iodepth=8 --verify=crc32c --verify_fatal=1 $2
 }
 
+# fio's options for random writes to the second 8 MiB of disk $1, which it checks.
+# It must not make a file where a disk was.
+busy_options() {
+	echo "--filename=/dev/$1 --allow_file_create=0 --direct=1 --ioengine=libaio --name=busy --thread --offset=8m --size=8m" \
+	    "--rw=randwrite --bsrange=4k-128k --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal"
+}
+
+# busy SERIAL MIB: writes that many in the background, and returns once it has
+# begun to.
 busy() {
-	fio --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=libaio --name=busy --thread --offset=8m --size=8m --io_size=${2}m \
-	    --rw=randwrite --bsrange=4k-128k --iodepth=16 --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal \
-	    >/tmp/busy.log 2>&1 &
+	local disk before tries
+	disk=$(disk_of "$1")
+	before=$(writes_of "$disk")
+	fio $(busy_options "$disk") --io_size="${2}m" >/tmp/busy.log 2>&1 &
 	job=$!
+	tries=0
+	while [ "$(writes_of "$disk")" = "$before" ]; do
+		[ "$tries" -lt 300 ] || fail "fio does not begin to write to $disk"
+		usleep 100000
+		tries=$((tries + 1))
+	done
+}
+
+writes_of() {
+	local reads merged sectors time writes rest
+	read -r reads merged sectors time writes rest <"/sys/class/block/$1/stat"
+	echo "$writes"
 }
 
 pci_address() {
@@ -48,11 +70,11 @@ reset_by() {
 	appears "$2"
 }
 
-# fio would go on trying a disk that has no sectors any more. It ends only if
-# none of its I/O is still under way in the kernel.
+# fio may go on trying a disk that has no sectors any more, or have ended. It ends
+# only if none of its I/O is still under way in the kernel.
 cut_off() {
 	{
-		kill -9 "$job"
+		kill -9 "$job" || true
 		wait "$job" || true
 	} 2>/dev/null
 }
@@ -74,29 +96,76 @@ lost_by() {
 	appears "$2"
 }
 
-# torture SERIAL RESETS MIB: RESETS of each kind that fio survives while it
-# writes MIB and checks them, then each kind that it does not.
+# Writes and checks the same 8 MiB again and again, until /tmp/stop is there.
+busy_until_stop() {
+	local options
+	options=$(busy_options "$(disk_of "$1")")
+	(
+		while [ ! -e /tmp/stop ]; do
+			fio $options >/tmp/busy.log 2>&1 || exit 1
+			grep -q "verify:" /tmp/busy.log && exit 1
+			echo >>/tmp/rounds
+		done
+	) &
+	job=$!
+}
+
+# refused_until_stop SERIAL: writes to the 2 MiB from 20 MiB on, where the store
+# fails, and keeps what dd says of it.
+refused_until_stop() {
+	local disk
+	disk=/dev/$(disk_of "$1")
+	(
+		while [ ! -e /tmp/stop ]; do
+			dd if=/dev/urandom of="$disk" bs=64k seek=320 count=32 oflag=direct conv=notrunc 2>&1 |
+			    grep 'writing' >>/tmp/refused || true
+			usleep 50000
+		done
+	) &
+	refused_job=$!
+}
+
+# resets SERIAL WAY COUNT [ERROR]: fio must see nothing of them. With ERROR, the
+# store fails writes from 20 MiB on by lot, of which dd must say just that.
+resets() {
+	local address count
+	address=$(pci_address "$1")
+	rm -f /tmp/stop /tmp/rounds /tmp/refused
+	busy_until_stop "$1"
+	[ $# -lt 4 ] || refused_until_stop "$1"
+	count=0
+	while [ "$count" -lt "$3" ]; do
+		usleep 50000
+		reset_by "$2" "$1" "$address"
+		count=$((count + 1))
+	done
+	# To the end of a round with no reset any more.
+	touch /tmp/stop
+	wait "$job" || {
+		tail -n 20 /tmp/busy.log
+		fail "fio over $2 resets"
+	}
+	[ -s /tmp/rounds ] || fail "fio came to no end over $2 resets"
+	if [ $# -ge 4 ]; then
+		wait "$refused_job"
+		[ -s /tmp/refused ] || fail "no write failed over $2 resets"
+		if grep -v "$4" /tmp/refused; then
+			fail "another error than '$4' over $2 resets"
+		fi
+	fi
+}
+
+# torture SERIAL CONTROLLER FUNCTION [ERROR]: so many resets of the controller
+# and of the function under I/O that fio survives; then what it does not.
 torture() {
-	local address way count
+	local address way
 	address=$(pci_address "$1")
 	echo flr >"/sys/bus/pci/devices/$address/reset_method" || fail "no function level reset"
 	kept "$1" --do_verify=0
-	for way in controller function; do
-		busy "$1" "$3"
-		count=0
-		while [ "$count" -lt "$2" ]; do
-			usleep 50000
-			reset_by "$way" "$1" "$address"
-			count=$((count + 1))
-		done
-		wait "$job" || {
-			tail -n 20 /tmp/busy.log
-			fail "fio over $way resets"
-		}
-	done
+	resets "$1" controller "$2" ${4+"$4"}
+	resets "$1" function "$3" ${4+"$4"}
 	for way in unbind remove; do
 		busy "$1" 1000
-		usleep 300000
 		lost_by "$way" "$1" "$address"
 		kept "$1" --verify_only=1
 	done

@@ -28,7 +28,7 @@ fn options(served: &Served, boot: Boot) -> Options {
         boot,
         sockets: served.sockets().to_vec(),
         disks: served.sockets().len(),
-        timeout: Duration::from_secs(400),
+        timeout: Duration::from_secs(900),
         ..Options::default()
     }
 }
@@ -154,6 +154,7 @@ fn ovmf_boots_linux(sector: usize, settings: &str) {
 }
 
 #[test]
+#[ignore = "takes minutes: make guests"]
 fn ovmf_boots_linux_from_sectors_of_512_bytes() {
     ovmf_boots_linux(512, "");
 }

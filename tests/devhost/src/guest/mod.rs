@@ -128,6 +128,6 @@ pub struct Outcome {
     pub status: i32,
     /// What they wrote, to either stream.
     pub output: String,
-    /// The guest's console: firmware and kernel.
+    /// The guest's console, firmware and kernel, and then what QEMU had to say.
     pub console: String,
 }

@@ -86,7 +86,9 @@ pub fn run(options: &Options) -> Result<Outcome> {
         .into());
     }
     match split_status(&output) {
-        Some((output, status)) => Ok(Outcome { status, output: output.to_owned(), console }),
+        Some((output, status)) => {
+            Ok(Outcome { status, output: output.to_owned(), console: console + &errors })
+        }
         None => Err(format!("the guest ended before its commands did\n{output}{}", said()).into()),
     }
 }
