@@ -7,6 +7,22 @@
 //! * [`thread`]: the controller thread and its machine.
 //! * [`admin`]: the admin queue; a file per family of commands beside it.
 //! * [`shared`]: what the threads share.
+//!
+//! The admin queue has a thread of its own, which never waits for the store or
+//! for a guest: so none of its commands holds up the I/O of another queue, but
+//! for Format NVM, during which I/O is answered with Format in Progress. At
+//! most, a command costs:
+//!
+//! | command | what it does |
+//! | --- | --- |
+//! | Identify | 4 KiB written |
+//! | Get Log Page | a page of 4 KiB at most made, 2 MiB (MDTS) written |
+//! | Get Features, Set Features | 512 bytes moved; for Volatile Write Cache off, a flush by a worker |
+//! | Abort | the 65535 identifiers that wait in a queue looked at, under its claim |
+//! | Create I/O Queue | one mapping |
+//! | Delete I/O Submission Queue | ends with what was fetched from the queue |
+//! | Format NVM | what was fetched from all queues ends; the namespace, erased by a worker in pieces of 8 MiB |
+//! | Asynchronous Event Request | held until there is an event |
 
 #![cfg_attr(
     not(test),

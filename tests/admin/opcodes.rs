@@ -100,3 +100,32 @@ fn a_failed_io_command_is_in_the_log_when_its_completion_is_seen() {
         assert_eq!(log[24..28], [1, 0, 0, 0]);
     }
 }
+
+/// Admin commands that wait, for a store that does not answer: the deletion of a
+/// queue, and the cache that is switched off. The I/O of another queue goes on
+/// meanwhile, and other admin commands too.
+#[test]
+fn no_admin_command_holds_up_the_io_of_another_queue() {
+    let setup = setup();
+    let (stuck, other) = (setup.pair(1, 16), setup.pair(2, 16));
+    let data = setup.data(512);
+    let admin = setup.nvme.admin();
+    setup.gate.close();
+    let held = stuck.submit(read(&data, 0)).unwrap();
+    assert_eq!(setup.gate.wait_inside(1), 1);
+    let deletion = admin.submit(Entry::new(0x00).word(10, 1)).unwrap();
+    let cache_off = admin.submit(Entry::new(0x09).word(10, 0x06)).unwrap();
+    assert_eq!(setup.gate.wait_inside(2), 2, "the flush");
+    for _ in 0..100 {
+        // It needs an answer, and nothing of the store.
+        let outside = other.run(read(&data, 1 << 40)).unwrap();
+        assert_eq!(outside.status.code(), Status::LBA_OUT_OF_RANGE);
+        setup.nvme.get_log(0x01, 0, 0, 4096, true).unwrap();
+    }
+    assert!(admin.take(deletion).is_none() && admin.take(cache_off).is_none());
+    setup.gate.open();
+    for cid in [deletion, cache_off] {
+        assert!(admin.wait(cid).unwrap().status.is_success());
+    }
+    assert!(stuck.wait(held).unwrap().status.is_success());
+}

@@ -171,7 +171,7 @@ pub(crate) fn shape() -> impl Strategy<Value = Shape> {
     let slots = prop_oneof![Just(1u16), Just(2), Just(8)];
     let inline = proptest::bool::weighted(0.25);
     let pair = (2u16..40, proptest::option::weighted(0.8, 2u16..40));
-    (slots, inline, any::<bool>(), 4u32..12, 4u32..12, vec(pair, 0..5)).prop_map(
+    (slots, inline, any::<bool>(), 4u32..12, 5u32..12, vec(pair, 0..5)).prop_map(
         |(slots, inline, cached, admin_sq, admin_cq, pairs)| Shape {
             slots,
             inline,

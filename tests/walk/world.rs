@@ -41,6 +41,7 @@ pub(crate) use ensure;
 pub(crate) enum Later {
     Format { begun: Moment },
     CacheOff,
+    Deletion,
 }
 
 /// What the logs must have counted, at least and at most: what a reset has cut
