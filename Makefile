@@ -19,8 +19,10 @@
 #: make lint          fmt-check, clippy and man-check
 #: make guests        fetches all that demo and tests boot, and boots Linux on
 #:                    every size of controller, for over an hour
-#: make freebsd       a FreeBSD executable of library and glue (FREEBSD_CC)
-#: make freebsd-tests the tests as FreeBSD programs, in target/freebsd-tests
+#: make freebsd       FreeBSD executables of library and glue (FREEBSD_CC,
+#:                    FREEBSD_ARCH)
+#: make freebsd-tests tests and benchmark as FreeBSD programs, in
+#:                    target/freebsd-tests
 #: make clean         removes what was built and fetched
 
 PREFIX?=	/usr/local

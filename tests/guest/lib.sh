@@ -37,9 +37,9 @@ expect() {
 	[ "$got" = "$3" ] || fail "nvme $1: $2 is '$got', not '$3'"
 }
 
-# The current value of feature $2 of controller $1.
+# The current value of feature $2 of controller $1, or of its namespace $3.
 feature() {
-	nvme get-feature "/dev/$1" -f "$2" | sed -n 's/.*Current value:*//p'
+	nvme get-feature "/dev/$1" -f "$2" ${3:+-n "$3"} | sed -n 's/.*Current value:*//p'
 }
 
 # fio on the disk $1 with options of the caller's; silent unless it fails.

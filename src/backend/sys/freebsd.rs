@@ -27,6 +27,13 @@
 //! not of one on NFS that another host changes, nor of a disk that is gone; so
 //! the size would have to be asked for now and then all the same. That is one
 //! `fstat(2)` or DIOCGMEDIASIZE in two seconds, and needs no right to events.
+//!
+//! # The write cache
+//!
+//! A volatile write cache is reported for every file and device that is written
+//! to. Nothing here proves that there is none: a device whose disk has a cache
+//! takes `fsync(2)`, O_SYNC and O_DIRECT and flushes nothing, a disk without
+//! one takes DIOCGFLUSH, and UFS sends no flush to the disk below it.
 
 use super::{
     Calls, Errno, FileType, Kind, Policy, Request, Sectors, ask_attribute, ask_u32, ask_u64,

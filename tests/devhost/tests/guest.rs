@@ -6,11 +6,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the library's rules do not bind its tests")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ const SCRIPTS: &str = concat!(
     include_str!("../../guest/verify.sh"),
     include_str!("../../guest/filesystem.sh"),
     include_str!("../../guest/commands.sh"),
+    include_str!("../../guest/resize.sh"),
 );
 
 const MIB: u64 = 1 << 20;
@@ -70,6 +72,31 @@ fn run_with(slots: &[String], commands: &str, kernel_args: &str) -> (Outcome, Ve
     (outcome, peaks)
 }
 
+/// Says that it is over, however that comes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Gives `disk` the size that the guest writes to its first block.
+fn resize_as_told(disk: &Path, over: &AtomicBool) {
+    let file = OpenOptions::new().read(true).write(true).open(disk).unwrap();
+    while !over.load(Ordering::SeqCst) {
+        let mut block = [0; 512];
+        file.read_exact_at(&mut block, 0).unwrap();
+        let told = std::str::from_utf8(&block).ok().and_then(|text| text.strip_prefix("RESIZE "));
+        if let Some(bytes) = told.and_then(|bytes| bytes.trim().parse().ok())
+            && bytes != file.metadata().unwrap().len()
+        {
+            file.set_len(bytes).unwrap();
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// The guest's checksum of the disk `serial` is that of the file.
 fn assert_same_checksum(outcome: &Outcome, serial: &str, file: &Path) {
     let prefix = format!("sha256 {serial} ");
@@ -103,12 +130,17 @@ fn io_with_the_defaults_on_a_file_and_in_memory() {
     let dir = TempDir::new("guest-test").unwrap();
     let disk = image(&dir, "disk.img", 64 * MIB);
     let slots = [format!("4,nvme,{}", disk.display()), "5,nvme,ram=64".to_owned()];
-    let (outcome, peaks) = run(
-        &slots,
-        "identify NVME-4-0 512 2; verify NVME-4-0 512; verify_over_resets NVME-4-0; filesystem NVME-4-0
-         identify NVME-5-0 4096 2; verify NVME-5-0 4096; verify_over_resets NVME-5-0; filesystem NVME-5-0
-         checksum NVME-4-0",
-    );
+    let over = AtomicBool::new(false);
+    let (outcome, peaks) = thread::scope(|scope| {
+        let _over = Over(&over);
+        scope.spawn(|| resize_as_told(&disk, &over));
+        run(
+            &slots,
+            "identify NVME-4-0 512 2; verify NVME-4-0 512; verify_over_resets NVME-4-0; filesystem NVME-4-0
+             identify NVME-5-0 4096 2; verify NVME-5-0 4096; verify_over_resets NVME-5-0; filesystem NVME-5-0
+             resize NVME-4-0; checksum NVME-4-0",
+        )
+    });
     assert_same_checksum(&outcome, "NVME-4-0", &disk);
     assert!((2..=8).contains(&peaks[0]), "of 8 slots, {} were in use at once", peaks[0]);
 }

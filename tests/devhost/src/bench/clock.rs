@@ -3,6 +3,7 @@
 //! What time it is, and what it cost: a counter that is cheap to read, and the
 //! system's accounts of CPU time and context switches.
 
+use super::system::{CpuSet, busy_ns};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::thread;
@@ -165,26 +166,14 @@ impl Usage {
     }
 }
 
-/// CPU time that all processes used since the machine started; the hypervisor's
-/// share counts as theirs.
-fn busy_ns() -> Option<u64> {
-    const TICK_NS: u64 = 10_000_000;
-    let text = std::fs::read_to_string("/proc/stat").ok()?;
-    let fields: Vec<u64> =
-        text.lines().next()?.split_whitespace().skip(1).map_while(|f| f.parse().ok()).collect();
-    // user nice system idle iowait irq softirq steal
-    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|&at| fields.get(at)).sum::<u64>();
-    Some(busy * TICK_NS)
-}
-
 /// The CPUs that the calling thread may run on.
 #[derive(Clone, Copy)]
-pub(crate) struct Cpus(libc::cpu_set_t);
+pub(crate) struct Cpus(CpuSet);
 
 impl Cpus {
     pub(crate) fn allowed() -> Cpus {
         // SAFETY: a set of bits, all of them 0.
-        let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut set: CpuSet = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: 0 is the calling thread; the call fills the set.
         let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
         assert_eq!(result, 0, "a thread may know its CPUs");
@@ -199,7 +188,7 @@ impl Cpus {
     /// The first of them alone.
     pub(crate) fn first(&self) -> Cpus {
         // SAFETY: a set of bits, all of them 0.
-        let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut set: CpuSet = unsafe { MaybeUninit::zeroed().assume_init() };
         for cpu in 0..libc::CPU_SETSIZE as usize {
             // SAFETY: the number is below the set's size.
             if unsafe { libc::CPU_ISSET(cpu, &self.0) } {

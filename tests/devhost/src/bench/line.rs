@@ -5,6 +5,7 @@
 //! A raise costs one atomic addition, and one system call only if the vCPU
 //! sleeps. That is what a hypervisor does, less the VM exits.
 
+use super::system::{wait_while, wake_one};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,8 +23,7 @@ impl Line {
         self.raised.fetch_add(1, Ordering::SeqCst);
         let wake = self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst);
         if wake {
-            let woken = futex(&self.raised, libc::FUTEX_WAKE, 1, None);
-            debug_assert_eq!(woken, Ok(()));
+            wake_one(&self.raised);
         }
         wake
     }
@@ -39,9 +39,7 @@ impl Line {
         while self.count() == seen {
             self.asleep.store(true, Ordering::SeqCst);
             // The system compares once more, so that no raise is missed.
-            if self.count() == seen
-                && futex(&self.raised, libc::FUTEX_WAIT, seen, Some(limit)) == Err(libc::ETIMEDOUT)
-            {
+            if self.count() == seen && !wait_while(&self.raised, seen, limit) {
                 self.asleep.store(false, Ordering::SeqCst);
                 return self.count() != seen;
             }
@@ -49,27 +47,6 @@ impl Line {
         }
         true
     }
-}
-
-/// futex(2), within this process: 0 or the error's number.
-fn futex(
-    word: &AtomicU32,
-    operation: libc::c_int,
-    value: u32,
-    limit: Option<Duration>,
-) -> Result<(), i32> {
-    let limit = limit.map(|limit| libc::timespec {
-        tv_sec: limit.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(limit.subsec_nanos() as i32),
-    });
-    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    let operation = operation | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word lives as long as the call, and so does the time.
-    let result = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, limit) };
-    if result >= 0 {
-        return Ok(());
-    }
-    Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::limit;
 use super::slow::{self, Slow, SlowSubject};
 use super::store::FileStore;
 use super::subject::{Sample, Subject};
+use super::system::library_threads;
 use super::vcpu::Tally;
 use bhyve_nvme::memory::Region;
 use std::time::Duration;
@@ -254,16 +255,6 @@ fn median(values: &mut [f64]) -> f64 {
         count if count % 2 == 1 => values[half],
         _ => (values[half - 1] + values[half]) / 2.0,
     }
-}
-
-/// Threads of the library, by their names.
-fn library_threads() -> usize {
-    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
-    tasks
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
-        .filter(|name| name.starts_with("nvme-"))
-        .count()
 }
 
 #[cfg(test)]

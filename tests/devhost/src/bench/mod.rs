@@ -9,7 +9,8 @@
 //!   [`line`] for its interrupts; [`slow`]: a device over a slow store.
 //! - [`limit`]: the same without a device, on the same [`store`].
 //! - [`work`]: what is read and written, for both.
-//! - [`clock`], [`histogram`]: how it is measured.
+//! - [`clock`], [`histogram`]: how it is measured; [`system`]: what Linux and
+//!   FreeBSD call it.
 //! - [`report`], [`svg`]: how it is shown.
 //! - [`args`]: the command line.
 
@@ -25,6 +26,7 @@ mod slow;
 mod store;
 mod subject;
 mod svg;
+mod system;
 mod target;
 mod vcpu;
 mod work;
@@ -98,7 +100,7 @@ fn table(args: &Args) -> Result<bool> {
     if let Some(dir) = bench.dir() {
         println!("The file was in {}.", dir.display());
     }
-    println!("{:.0} s; load {}", clock().ns(ticks() - begun) / 1e9, load());
+    println!("{:.0} s; load {}", clock().ns(ticks() - begun) / 1e9, system::load());
     let verdicts = target::verdicts(&rows);
     if !verdicts.is_empty() {
         println!("\nTargets, for two CPUs:");
@@ -136,26 +138,19 @@ fn fixed(plan: &Plan, store: &Store, count: u64) -> Result<()> {
 
 /// What the figures depend on.
 fn conditions(args: &Args) -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let Plan { repetitions, length, file_size, ram_mib, options, .. } = &args.plan;
     format!(
-        "{} CPUs ({}), Linux {}, load {}; {repetitions} x {} ms; file of {} MiB, ram={ram_mib}{}{}",
+        "{} CPUs ({}), {} {}, load {}; {repetitions} x {} ms; file of {} MiB, ram={ram_mib}{}{}",
         Cpus::allowed().count(),
-        model.map_or("unknown", |(_, name)| name),
-        kernel.trim(),
-        load(),
+        system::cpu_model().as_deref().unwrap_or("unknown"),
+        system::NAME,
+        system::release(),
+        system::load(),
         length.as_millis(),
         file_size >> 20,
         if args.scattered { ", scattered buffers" } else { "" },
         if options.is_empty() { String::new() } else { format!(", options {}", &options[1..]) },
     )
-}
-
-fn load() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn write(path: &std::path::Path, text: &str) -> Result<()> {

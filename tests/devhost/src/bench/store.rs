@@ -16,12 +16,15 @@ const MEMORY: &str = "/dev/shm";
 /// The variable that names another folder.
 const DIR_VARIABLE: &str = "BHYVE_NVME_BENCH_DIR";
 
-/// A file without a name, full of stamps, gone with the process however that
-/// ends.
+/// A file full of stamps. Where a path through procfs leads to it, it has no
+/// name, and is gone with the process however that ends; else it is removed when
+/// this is dropped.
 pub(crate) struct FileStore {
     file: File,
     size: u64,
     dir: PathBuf,
+    /// Its name, if it has one.
+    name: Option<PathBuf>,
 }
 
 impl FileStore {
@@ -36,8 +39,11 @@ impl FileStore {
         let told = |error: io::Error| format!("{}: {error}", path.display());
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(&path).map_err(told)?;
-        std::fs::remove_file(&path).map_err(told)?;
-        let mut store = FileStore { file, size, dir };
+        let named = cfg!(not(target_os = "linux"));
+        if !named {
+            std::fs::remove_file(&path).map_err(told)?;
+        }
+        let mut store = FileStore { file, size, dir, name: named.then(|| path.clone()) };
         store.fill().map_err(told)?;
         Ok(store)
     }
@@ -66,7 +72,10 @@ impl FileStore {
 
     /// A path that opens it, in this process.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+        match &self.name {
+            Some(name) => name.display().to_string(),
+            None => format!("/proc/self/fd/{}", self.file.as_raw_fd()),
+        }
     }
 
     /// One transfer, by one system call.
@@ -83,6 +92,14 @@ impl FileStore {
             Err(_) => Err(io::Error::last_os_error()),
             Ok(moved) if moved == buffer.len() => Ok(()),
             Ok(moved) => Err(io::Error::other(format!("{moved} bytes of {}", buffer.len()))),
+        }
+    }
+}
+
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            let _ = std::fs::remove_file(name);
         }
     }
 }
