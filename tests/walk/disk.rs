@@ -8,7 +8,8 @@
 
 /// Bytes of a block, and of a word in it.
 pub(crate) const BLOCK: usize = 512;
-const WORD: usize = 8;
+/// What is copied as a whole at least: guest memory begins at such a multiple.
+const WORD: usize = 4;
 
 /// What a write is known by. Zeroes have a tag of their own.
 pub(crate) type Tag = u32;
@@ -33,13 +34,13 @@ pub(crate) struct Disk {
 }
 
 /// Word `word` of block `lba`, as write `tag` writes it.
-fn value(tag: Tag, lba: u64, word: usize) -> u64 {
+fn value(tag: Tag, lba: u64, word: usize) -> u32 {
     if tag == ZEROES {
         return 0;
     }
     let mut mixed = u64::from(tag) << 32 ^ lba << 8 ^ word as u64;
     mixed = (mixed ^ mixed >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed ^ mixed >> 29) | 1
+    (mixed >> 29) as u32 | 1
 }
 
 /// Block `lba` as write `tag` writes it.
@@ -136,7 +137,7 @@ impl Disk {
             return true;
         }
         found.chunks_exact(WORD).enumerate().all(|(word, bytes)| {
-            let bytes = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+            let bytes = u32::from_le_bytes(bytes.try_into().expect("4 bytes"));
             self.visible(lba, since).any(|tag| value(tag, lba, word) == bytes)
         })
     }

@@ -49,6 +49,7 @@ impl World {
     }
 
     pub(crate) fn reset(&mut self, again: Again) -> Done {
+        self.close();
         match again {
             Again::Function => self.bare.controller().reset_function(),
             Again::Storm => {
@@ -128,10 +129,15 @@ impl World {
         self.bury(4096, 0, flight);
     }
 
-    pub(crate) fn shutdown(&mut self, abrupt: bool) -> Done {
+    /// The queues are closed, and may say so of what was fetched from them.
+    fn close(&mut self) {
         for flight in self.flights.values_mut() {
             flight.closing = true;
         }
+    }
+
+    pub(crate) fn shutdown(&mut self, abrupt: bool) -> Done {
+        self.close();
         let how = if abrupt { 2 << 14 } else { 1 << 14 };
         self.write32(CC, SETTINGS | EN | how);
         self.release();
