@@ -255,11 +255,13 @@ impl ControllerThread {
     fn begin_reset(&mut self) {
         // A shutdown asked for before is over with the old life.
         self.shared.registers.take_edge(Edges::SHUTDOWN);
-        for (_, sq) in self.shared.engine.submission_queues() {
-            sq.close();
-        }
+        // First, or a worker that finds its queue closed tells the guest that
+        // the queue was deleted.
         for (_, cq) in self.shared.engine.completion_queues() {
             cq.close();
+        }
+        for (_, sq) in self.shared.engine.submission_queues() {
+            sq.close();
         }
         self.stage = Stage::Resetting;
         self.cancel_format();
