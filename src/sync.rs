@@ -16,8 +16,19 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::thread;
 
-use std::sync::{PoisonError, TryLockError};
+use std::sync::PoisonError;
 use std::time::Duration;
+
+/// A sequentially consistent fence right after an atomic read-modify-write of
+/// the calling thread, which on x86 is a full barrier already: there, only the
+/// compiler has to be told, and a second barrier is saved.
+#[inline(always)]
+pub(crate) fn fence_after_rmw() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
 
 /// Parks the calling thread, for `limit` at most. The model checker has no
 /// clock: there, only an unpark ends it.
@@ -31,19 +42,33 @@ pub(crate) fn park_timeout(limit: Duration) {
     thread::park_timeout(limit);
 }
 
+/// Measures time. The model checker has no clock: there, no time passes.
+pub(crate) struct Stopwatch {
+    #[cfg(not(loom))]
+    start: std::time::Instant,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch {
+            #[cfg(not(loom))]
+            start: std::time::Instant::now(),
+        }
+    }
+
+    /// Since the start.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        #[cfg(loom)]
+        return 0;
+        #[cfg(not(loom))]
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Locks. What a mutex guards here is valid at every step, so that a holder
 /// that panicked leaves nothing behind that must not be used.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Locks if nobody holds it, as [`lock`].
-pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
 }
 
 /// Waits until it is notified, or for no reason; as [`lock`].

@@ -122,6 +122,8 @@ impl Controller {
                 (false, true) => Inline::MayWait,
                 (false, false) => Inline::Off,
             },
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         };
         let fault = Arc::new(Fault::new(&settings.name));
         let mailbox = Arc::new(Mailbox::new());

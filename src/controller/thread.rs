@@ -74,6 +74,10 @@ pub(super) struct ControllerThread {
     /// When the store is asked for its size.
     pub(super) watch: Watch,
     pub(super) started: Instant,
+    /// When the engine wants to be looked after, while it does.
+    next_tick: Option<Instant>,
+    /// Ticks in a row that were not needed.
+    quiet_ticks: u32,
     /// Lines on what the guest does wrong.
     complaints: Allowance,
     /// Lines on what the host fails at, when the guest asks for it.
@@ -99,6 +103,8 @@ impl ControllerThread {
             segments: Segments::default(),
             watch,
             started: Instant::now(),
+            next_tick: None,
+            quiet_ticks: 0,
             complaints: Allowance::new(Instant::now()),
             failures: Allowance::new(Instant::now()),
         };
@@ -118,6 +124,7 @@ impl ControllerThread {
             if mail.contains(Mail::GROW) {
                 self.grow();
             }
+            self.look_after_engine(mail.contains(Mail::WATCH));
             if mail.contains(Mail::RESIZE) {
                 self.watch.ask_now();
             }
@@ -153,13 +160,27 @@ impl ControllerThread {
         }
     }
 
+    /// Looks after what the engine has put off, if it is time.
+    fn look_after_engine(&mut self, asked: bool) {
+        let engine = &self.shared.engine;
+        let now = Instant::now();
+        let goes_on = match self.next_tick {
+            Some(tick) if tick > now => return,
+            Some(_) => engine.tick(&mut self.quiet_ticks),
+            None if asked => {
+                engine.begin_watch();
+                true
+            }
+            None => false,
+        };
+        self.next_tick = goes_on.then(|| now.checked_add(engine.tick_time())).flatten();
+    }
+
     /// When the thread has to look though nobody posts mail.
     fn deadline(&self) -> Option<Instant> {
-        if !self.is_serving() {
-            return None;
-        }
         let deadlines = [self.features.keep_alive.deadline(), self.size_deadline()];
-        deadlines.into_iter().flatten().min()
+        let of_guest = deadlines.into_iter().filter(|_| self.is_serving());
+        of_guest.chain([self.next_tick]).flatten().min()
     }
 
     /// Whether the guest may expect answers.
@@ -288,11 +309,13 @@ impl ControllerThread {
             format,
             queues,
             deletions,
-            segments: _,   // filled anew by every use
-            watch: _,      // lasts: the store does
-            started: _,    // lasts
-            complaints: _, // last: a guest can reset as often as it likes
-            failures: _,   // last
+            segments: _,    // filled anew by every use
+            watch: _,       // lasts: the store does
+            started: _,     // lasts
+            next_tick: _,   // goes by the engine's need
+            quiet_ticks: _, // as well
+            complaints: _,  // last: a guest can reset as often as it likes
+            failures: _,    // last
         } = self;
         *stage = Stage::Disabled;
         *shutdown = Shutdown::None;

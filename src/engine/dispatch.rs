@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-//! From a doorbell to a fetched batch of commands, and to their completions.
+//! From a doorbell to a fetched batch of commands.
 
+use super::Executor;
+use super::batch::are_halves;
+use super::coalescing::Coalescing;
+use super::deck::Deck;
 use super::fault::Fault;
 use super::mailbox::{Mail, Mailbox};
-use super::pool::{Notified, Pool};
+use super::pace::Pace;
+use super::pool::{MAX_WORKERS, Notified, Pool};
 use super::slots::Slots;
-use super::{Executor, Outcome};
+use super::watch::Watch;
 use crate::queue::{Claim, CompletionQueue, DoorbellError, Interrupts, SubmissionQueue};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Padded, fence, lock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Padded, fence_after_rmw, lock};
 use crate::wire::command::{Command, fuse};
-use crate::wire::completion::Completion;
-use crate::wire::status::Status;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// The most commands that are fetched at once.
-pub(super) const BATCH: usize = 8;
-
-/// Entries posted before an interrupt is raised while more are being worked
-/// on.
-const INTERRUPT_EVERY: u32 = 8;
 
 /// What a controller is built for.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +27,8 @@ pub(crate) struct Limits {
     pub(crate) slots: u16,
     /// Which commands run on the vCPU's thread.
     pub(crate) inline: Inline,
+    /// CPUs of the host.
+    pub(crate) cpus: u32,
 }
 
 /// Whether small commands run on the thread of the vCPU that rang for them.
@@ -60,25 +58,18 @@ pub(crate) struct Engine<E: Executor> {
     pub(super) pool: Pool,
     pub(super) slots: Slots,
     pub(super) inline: Inline,
+    pub(super) pace: Padded<Pace>,
+    pub(super) watch: Padded<Watch>,
+    /// What each worker has in hand.
+    pub(super) decks: Box<[Padded<Deck>]>,
+    /// A worker is stuck, and others can take what it has in hand.
+    pub(super) abandoned: AtomicBool,
+    pub(crate) coalescing: Coalescing,
     pub(super) executor: E,
     pub(crate) interrupts: Interrupts,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) fault: Arc<Fault>,
 }
-
-/// Commands fetched from one queue, each with a completion entry reserved. If
-/// it is dropped before all are done (a panic, a reset), the rest of the
-/// reservations go back.
-pub(super) struct Batch<'a, E: Executor> {
-    engine: &'a Engine<E>,
-    cq: &'a CompletionQueue,
-    commands: &'a [Command],
-    done: usize,
-}
-
-/// Where a thread keeps the commands that it has fetched: a batch, and the
-/// second half of what it ends with.
-pub(super) type Commands = [Command; BATCH + 1];
 
 /// What became of an attempt to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,20 +82,8 @@ pub(super) enum Fetch {
     Refused,
 }
 
-/// What the executor has reported, and the log has, says so.
-fn logged(outcome: Outcome) -> Outcome {
-    let Outcome { dw0, status } = outcome;
-    Outcome { dw0, status: if status.is_error() { status.with_more() } else { status } }
-}
-
 pub(super) fn bit_of(sq_id: u16) -> u64 {
     1u64.checked_shl(u32::from(sq_id).wrapping_sub(1)).unwrap_or(0)
-}
-
-/// Whether these commands, one right after the other in their queue, are the
-/// halves of a fused operation.
-fn are_halves(command: &Command, next: &Command) -> bool {
-    command.fuse() == fuse::FIRST && next.fuse() == fuse::SECOND
 }
 
 impl<E: Executor> Engine<E> {
@@ -126,6 +105,11 @@ impl<E: Executor> Engine<E> {
             pool: Pool::new(limits.slots),
             slots: Slots::new(limits.slots),
             inline: limits.inline,
+            pace: Padded(Pace::new(limits.cpus)),
+            watch: Padded::default(),
+            decks: (0..limits.slots.clamp(1, MAX_WORKERS)).map(|_| Padded(Deck::new())).collect(),
+            abandoned: AtomicBool::new(false),
+            coalescing: Coalescing::new(),
             executor,
             interrupts,
             mailbox,
@@ -208,11 +192,11 @@ impl<E: Executor> Engine<E> {
         if mask == 0 {
             return;
         }
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if self.ready.load(Ordering::SeqCst) & mask != mask {
             self.ready.fetch_or(mask, Ordering::SeqCst);
         }
-        self.wake();
+        self.wake_if_worth(mask);
     }
 
     /// Leaves `job` to a worker.
@@ -236,7 +220,9 @@ impl<E: Executor> Engine<E> {
     /// and wakes a worker if there is more. Else workers would spin for as
     /// long as a holder is kept from running.
     pub(super) fn has_work(&self) -> bool {
-        (self.jobs_waiting.load(Ordering::SeqCst) != 0 || self.has_unclaimed())
+        (self.jobs_waiting.load(Ordering::SeqCst) != 0
+            || self.abandoned.load(Ordering::SeqCst)
+            || self.has_unclaimed())
             && self.slots.any_free()
             && !self.fault.tripped()
     }
@@ -259,6 +245,33 @@ impl<E: Executor> Engine<E> {
         }
     }
 
+    /// Wakes a worker for what waits in the queues of `mask`, which others can
+    /// see, unless those awake come to it sooner.
+    pub(super) fn wake_if_worth(&self, mask: u64) {
+        fence_after_rmw();
+        if self.pace.suffices(|| self.backlog(mask)) {
+            self.put_off();
+        } else {
+            self.wake();
+        }
+    }
+
+    /// How many commands wait in the queues of `mask`.
+    fn backlog(&self, mut mask: u64) -> u32 {
+        let mut sum = 0u32;
+        while mask != 0 {
+            let id = (mask.trailing_zeros() as u16).wrapping_add(1);
+            sum = sum.saturating_add(self.sq(id).map_or(0, SubmissionQueue::backlog));
+            mask &= mask.wrapping_sub(1);
+        }
+        sum
+    }
+
+    /// Whether queue `id` has commands that a worker would fetch.
+    pub(super) fn is_ready(&self, id: u16) -> bool {
+        self.ready() & bit_of(id) != 0
+    }
+
     /// The queues that a worker is to look at, as bits.
     pub(super) fn ready(&self) -> u64 {
         if self.is_paused() { 0 } else { self.ready.load(Ordering::SeqCst) }
@@ -268,16 +281,17 @@ impl<E: Executor> Engine<E> {
         self.paused.load(Ordering::SeqCst)
     }
 
-    /// Fetches commands from queue `id` into `commands`, but only such as
-    /// `admit` admits, and keeps the queue's bit in `ready` true. The last place
-    /// of `commands` is for the second half of a fused operation: both halves
-    /// are fetched at once.
+    /// Fetches commands from queue `id` into `commands`, a share of `ways` of
+    /// what waits, but only such as `admit` admits, and keeps the queue's bit in
+    /// `ready` true. The last place of `commands` is for the second half of a
+    /// fused operation: both halves are fetched at once.
     pub(super) fn fetch(
         &self,
         id: u16,
         queue: &SubmissionQueue,
         mut claim: Claim<'_>,
         commands: &mut [Command],
+        ways: u32,
         mut admit: impl FnMut(&Command) -> bool,
     ) -> Fetch {
         if self.is_paused() {
@@ -287,7 +301,8 @@ impl<E: Executor> Engine<E> {
         }
         let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
         claim.skip_struck();
-        let want = (commands.len().saturating_sub(1) as u32).min(claim.waiting());
+        let share = claim.waiting().div_ceil(ways.max(1));
+        let want = (commands.len().saturating_sub(1) as u32).min(share);
         let mut granted = cq.reserve(want);
         if granted == 0 {
             let full = want > 0;
@@ -342,15 +357,6 @@ impl<E: Executor> Engine<E> {
         }
     }
 
-    /// The commands that were fetched from `queue`.
-    pub(super) fn batch<'a>(
-        &'a self,
-        queue: &SubmissionQueue,
-        commands: &'a [Command],
-    ) -> Option<Batch<'a, E>> {
-        Some(Batch { engine: self, cq: self.cq(queue.cq_id())?, commands, done: 0 })
-    }
-
     /// After the claim on queue `id` was released: makes its bit in `ready`
     /// say whether entries wait. Doorbells that found the claim taken rely on
     /// it.
@@ -382,86 +388,5 @@ impl<E: Executor> Engine<E> {
     pub(super) fn give_back(&self, cq: &CompletionQueue, count: u32) {
         cq.give_back(count);
         self.announce(cq.take_parked());
-    }
-
-    /// Posts the completion of `command` of queue `sq_id`. The entry was
-    /// reserved.
-    pub(crate) fn complete(
-        &self,
-        sq_id: u16,
-        cq: &CompletionQueue,
-        cid: u16,
-        outcome: Outcome,
-    ) -> u32 {
-        let sq_head = self.sq(sq_id).map_or(0, SubmissionQueue::head);
-        cq.publish(Completion { dw0: outcome.dw0, sq_head, sq_id, cid, status: outcome.status })
-    }
-
-    /// Raises the interrupt for what was posted to `cq`.
-    pub(crate) fn signal(&self, cq: &CompletionQueue) {
-        if let Some(vector) = cq.take_interrupt() {
-            self.interrupts.request(vector);
-        }
-    }
-
-    /// Runs a batch from queue `id`. After each command `more_soon` says
-    /// whether the next will be so quick that its interrupt can serve for this
-    /// one as well.
-    pub(super) fn run_batch(
-        &self,
-        id: u16,
-        queue: &SubmissionQueue,
-        mut batch: Batch<'_, E>,
-        scratch: &mut E::Scratch,
-        mut more_soon: impl FnMut() -> bool,
-    ) {
-        while let Some((command, second)) = batch.next() {
-            let cid = command.cid.get();
-            // The queue was closed after the command was fetched. A deletion
-            // tells the guest; after a reset there is nobody to tell, and
-            // nothing is posted.
-            let (outcome, second) = match second {
-                _ if !queue.is_open() => {
-                    let aborted = Outcome::from(Status::ABORTED_SQ_DELETION);
-                    (aborted, second.map(|second| (second.cid.get(), aborted)))
-                }
-                None => (logged(self.executor.execute(id, command, scratch)), None),
-                Some(second) => {
-                    let cid = second.cid.get();
-                    let [outcome, last] =
-                        self.executor.execute_fused(id, [command, second], scratch);
-                    (logged(outcome), Some((cid, logged(last))))
-                }
-            };
-            batch.done = batch.done.wrapping_add(1);
-            let mut waiting = self.complete(id, batch.cq, cid, outcome);
-            if let Some((cid, outcome)) = second {
-                batch.done = batch.done.wrapping_add(1);
-                waiting = self.complete(id, batch.cq, cid, outcome);
-            }
-            let soon = more_soon() && batch.done < batch.commands.len();
-            if waiting >= INTERRUPT_EVERY || !soon {
-                self.signal(batch.cq);
-            }
-        }
-    }
-}
-
-impl<E: Executor> Batch<'_, E> {
-    /// The command to execute next, with the other half of its operation if it
-    /// is fused.
-    fn next(&self) -> Option<(&Command, Option<&Command>)> {
-        let (command, rest) = self.commands.get(self.done..)?.split_first()?;
-        let second = rest.first().filter(|second| are_halves(command, second));
-        Some((command, second))
-    }
-}
-
-impl<E: Executor> Drop for Batch<'_, E> {
-    fn drop(&mut self) {
-        let unused = self.commands.len().saturating_sub(self.done) as u32;
-        if unused > 0 {
-            self.engine.give_back(self.cq, unused);
-        }
     }
 }

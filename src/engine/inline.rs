@@ -7,8 +7,10 @@
 //! goes to the workers.
 
 use super::Executor;
-use super::dispatch::{BATCH, Commands, Engine, Fetch, Inline, bit_of};
+use super::deck::Commands;
+use super::dispatch::{Engine, Fetch, Inline, bit_of};
 use super::mailbox::Mail;
+use super::pace::BATCH;
 use crate::queue::{SubmissionQueue, Visit};
 use crate::wire::command::Command;
 use std::any::Any;
@@ -30,6 +32,8 @@ impl<E: Executor> Engine<E> {
 
     fn run_visited(&self, id: u16, queue: &SubmissionQueue, visit: &Visit<'_>, kept: &mut Kept<E>) {
         let (mut left, mut bytes) = (MAX_COMMANDS, MAX_BYTES);
+        // Where the store may wait, no command waits behind another.
+        let most = if self.inline == Inline::NeverWaits { BATCH } else { 1 };
         loop {
             if self.fault.tripped() {
                 return;
@@ -44,8 +48,8 @@ impl<E: Executor> Engine<E> {
                 drop(slot);
                 return self.wake_if_work();
             };
-            let buffer = kept.commands.get_mut(..=left.min(BATCH)).unwrap_or_default();
-            let fetched = self.fetch(id, queue, claim, buffer, |command| {
+            let buffer = kept.commands.get_mut(..=left.min(most)).unwrap_or_default();
+            let fetched = self.fetch(id, queue, claim, buffer, 1, |command| {
                 match self.executor.inline_cost(command) {
                     Some(cost) if cost <= bytes => {
                         bytes = bytes.saturating_sub(cost);
@@ -67,9 +71,8 @@ impl<E: Executor> Engine<E> {
             }
             left = left.saturating_sub(count);
             let commands = kept.commands.get(..count).unwrap_or_default();
-            if let Some(batch) = self.batch(queue, commands) {
-                let quick = self.inline == Inline::NeverWaits;
-                self.run_batch(id, queue, batch, &mut kept.scratch, || quick);
+            if let Some(batch) = self.batch(id, queue, commands, None) {
+                batch.run(&mut kept.scratch, most as u32, |_| 0);
             }
             drop(slot);
             if !queue.has_work() {
@@ -82,7 +85,7 @@ impl<E: Executor> Engine<E> {
     }
 
     /// Other queues may have waited for a slot, or for this one to get on.
-    fn wake_if_work(&self) {
+    pub(super) fn wake_if_work(&self) {
         if self.has_work() {
             self.wake();
         }

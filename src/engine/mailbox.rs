@@ -29,6 +29,8 @@ bitflags! {
         const STOP = 1 << 6;
         /// The store may have changed its size.
         const RESIZE = 1 << 7;
+        /// Something was put off, and nobody watches.
+        const WATCH = 1 << 8;
     }
 }
 

@@ -6,7 +6,12 @@
 //! the [`Executor`]'s business.
 //!
 //! * [`pool`]: which workers sleep, search and work.
-//! * [`dispatch`]: from a doorbell to a fetched batch, to its completions.
+//! * [`dispatch`]: from a doorbell to a fetched batch.
+//! * [`batch`]: from there to completions.
+//! * [`coalescing`]: how many completions share an interrupt.
+//! * [`pace`]: how quick the store is, and what is put off if it is quick.
+//! * [`deck`]: what a worker has in hand, where others can take it.
+//! * [`watch`]: nothing is put off for long.
 //! * [`control`]: what the controller thread does to queues that others serve.
 //! * [`worker`]: a worker's life.
 //! * [`inline`]: small commands on the vCPU's own thread.
@@ -25,15 +30,20 @@
     )
 )]
 
+mod batch;
+mod coalescing;
 mod control;
+mod deck;
 mod dispatch;
 mod fault;
 mod inline;
 mod mailbox;
+mod pace;
 mod pool;
 mod slots;
 #[allow(unsafe_code)]
 mod sys;
+mod watch;
 mod worker;
 
 #[cfg(all(test, loom))]

@@ -4,6 +4,8 @@
 //! is found. A worker that sleeps for ever is a deadlock, which the checker
 //! reports.
 
+use super::deck::{Commands, Deck};
+use super::pace::BATCH;
 use super::pool::{Notified, Pool};
 use super::{Engine, Executor, Fault, Inline, Limits, Mail, Mailbox, Outcome};
 use crate::host::Host;
@@ -180,7 +182,7 @@ impl Host for NoHost {
 fn no_command_is_left_behind_by_the_engine() {
     check(1, || {
         let memory = Arc::new(Region::zeroed(2 * 4096).expect("memory"));
-        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off };
+        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, cpus: 2 };
         let executor = Count { done: AtomicU32::new(0) };
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let fault = Arc::new(Fault::new("model"));
@@ -217,5 +219,87 @@ fn no_command_is_left_behind_by_the_engine() {
         for worker in workers {
             worker.join().expect("a worker");
         }
+    });
+}
+
+fn command(cid: u16) -> Command {
+    let mut command = Command::zeroed();
+    command.cid = cid.into();
+    command
+}
+
+/// A worker with two deals of two commands, a watch that takes it for stuck,
+/// and a thief: each command is begun once, whoever begins it.
+#[test]
+fn a_command_is_begun_by_the_worker_or_by_the_thief() {
+    check(3, || {
+        let deck = Arc::new(Deck::new());
+        let begun: Arc<[AtomicU32; 4]> = Arc::new(std::array::from_fn(|_| AtomicU32::new(0)));
+        let begin = |begun: &[AtomicU32; 4], cid: u16| {
+            begun[usize::from(cid)].fetch_add(1, Ordering::SeqCst);
+        };
+        let worker = {
+            let (deck, begun) = (deck.clone(), begun.clone());
+            thread::spawn(move || {
+                deck.enter();
+                for first in [0, 2] {
+                    deck.deal(1, &[command(first), command(first + 1)], 1);
+                    begin(&begun, first);
+                    if deck.begin(1) {
+                        begin(&begun, first + 1);
+                    }
+                }
+                deck.leave();
+            })
+        };
+        // The first look never tells; these make it patient no longer.
+        let mut stuck = false;
+        for _ in 0..4 {
+            stuck |= deck.is_stuck();
+        }
+        let mut stolen: Commands = [command(0); BATCH + 1];
+        if let Some((queue, count, ())) = deck.steal(&mut stolen, |_| Some(())) {
+            assert!(stuck && queue == 1);
+            stolen[..count].iter().for_each(|command| begin(&begun, command.cid.get()));
+        }
+        worker.join().expect("a worker");
+        assert!(begun.iter().all(|count| count.load(Ordering::SeqCst) == 1));
+    });
+}
+
+/// Something is put off while the watch is about to end: it is looked after
+/// all the same, because the watch goes on or begins anew.
+#[test]
+fn what_is_put_off_is_looked_after() {
+    check(3, || {
+        let limits = Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, cpus: 2 };
+        let executor = Count { done: AtomicU32::new(0) };
+        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+        let fault = Arc::new(Fault::new("model"));
+        let mailbox = Arc::new(Mailbox::new());
+        let engine = Arc::new(Engine::new(limits, executor, interrupts, mailbox, fault));
+        let memory = Region::zeroed(4096).expect("memory");
+        let cq = engine.cq(1).expect("a slot");
+        cq.open(memory.segment(), CompletionParameters { size: 4, vector: Some(1) });
+        assert_eq!(cq.reserve(1), 1);
+        engine.begin_watch();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                let cq = engine.cq(1).expect("a slot");
+                engine.complete(1, cq, 7, Outcome::SUCCESS);
+                engine.put_off();
+            })
+        };
+        // The last of the ticks that find nothing.
+        let mut quiet = u32::MAX - 1;
+        let mut watching = engine.tick(&mut quiet);
+        worker.join().expect("a worker");
+        watching |= engine.mailbox.take().contains(Mail::WATCH);
+        if watching {
+            engine.begin_watch();
+            engine.tick(&mut quiet);
+        }
+        assert!(!cq.is_unsignalled(), "it waits for ever");
     });
 }

@@ -14,7 +14,7 @@
 //! looks for searchers and sleepers. One of the two sees the other.
 
 use crate::sync::thread::{self, Thread};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence, fence_after_rmw};
 use std::sync::OnceLock;
 
 /// The most workers a pool can have.
@@ -59,7 +59,8 @@ impl Pool {
     /// Called after work was made visible: sees to it that a worker looks.
     pub(crate) fn notify(&self, has_work: impl Fn() -> bool) -> Notified {
         loop {
-            fence(Ordering::SeqCst);
+            // The exchange is a barrier, too, whether it succeeds or not.
+            fence_after_rmw();
             if self.searching.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
                 return Notified::Seen;
             }
@@ -74,7 +75,7 @@ impl Pool {
                 return Notified::Grow;
             }
             self.searching.fetch_sub(1, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
+            fence_after_rmw();
             // All are busy: each looks again when it is done. But one may have
             // gone to sleep since, and others may have relied on the count.
             if !self.any_idle() || !has_work() {
@@ -126,7 +127,7 @@ impl Pool {
         let Some(idle) = self.idle.get(word) else { return false };
         idle.fetch_or(bit, Ordering::SeqCst);
         self.searching.fetch_sub(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if has_work() && idle.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
             self.searching.fetch_add(1, Ordering::SeqCst);
             return !self.stopping.load(Ordering::SeqCst);

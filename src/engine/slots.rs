@@ -40,6 +40,11 @@ impl Slots {
         self.used.load(Ordering::SeqCst) < self.limit
     }
 
+    /// Slots that are taken now.
+    pub(crate) fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// The most slots that were ever taken at once.
     pub(crate) fn peak(&self) -> u32 {
         self.peak.load(Ordering::Relaxed)

@@ -2,11 +2,14 @@
 
 //! A worker's life: search, run, search, sleep.
 
-use super::dispatch::{BATCH, Commands, Engine, Fetch, Inline};
+use super::deck::{Commands, Deck};
+use super::dispatch::{Engine, Fetch};
 use super::mailbox::Mail;
+use super::pace::{BATCH, Measurement};
 use super::slots::Slot;
 use super::{Executor, block_all_signals};
 use crate::queue::{SubmissionQueue, Visit};
+use crate::sync::Ordering;
 use crate::wire::command::Command;
 
 /// What a search found.
@@ -19,49 +22,96 @@ impl<E: Executor> Engine<E> {
     /// A worker's life: runs until the pool ends. The pool counts the new
     /// worker as searching.
     pub(crate) fn work(&self) {
-        work(self);
-    }
-}
-
-fn work<E: Executor>(engine: &Engine<E>) {
-    block_all_signals();
-    let Some(me) = engine.pool.join() else { return };
-    let idle = || engine.mailbox.post(Mail::IDLE);
-    let mut scratch = E::Scratch::default();
-    let mut commands: Commands = [Command::zeroed(); BATCH + 1];
-    // A store that may wait is asked for one command at a time: the others are
-    // left to other workers, and a completion's interrupt does not wait for
-    // the next command.
-    let quick = engine.inline == Inline::NeverWaits;
-    let want = if quick { BATCH } else { 1 };
-    // Workers start at different queues, so that none is favoured.
-    let mut cursor = me as u32;
-    // A job that continues as the next leaves commands their turn between.
-    let mut after_job = false;
-    loop {
-        let buffer = commands.get_mut(..=want).unwrap_or_default();
-        let Some((slot, found)) = search(engine, &mut cursor, after_job, buffer, &idle) else {
-            if engine.pool.sleep(me, || engine.has_work()) {
-                continue;
-            }
-            return;
-        };
-        engine.pool.found();
-        if engine.has_work() {
-            engine.wake();
-        }
-        after_job = matches!(found, Found::Job(_));
-        match found {
-            Found::Job(job) => engine.executor.run(job),
-            Found::Commands { id, queue, count, _visit } => {
-                let commands = commands.get(..count).unwrap_or_default();
-                if let Some(batch) = engine.batch(queue, commands) {
-                    engine.run_batch(id, queue, batch, &mut scratch, || quick);
+        block_all_signals();
+        let Some(me) = self.pool.join() else { return };
+        let Some(deck) = self.decks.get(me) else { return };
+        let idle = || self.mailbox.post(Mail::IDLE);
+        let mut scratch = E::Scratch::default();
+        let mut commands: Commands = [Command::zeroed(); BATCH + 1];
+        // Workers start at different queues, so that none is favoured.
+        let mut cursor = me as u32;
+        let mut turn = 0u32;
+        // A job that continues as the next leaves commands their turn between.
+        let mut after_job = false;
+        loop {
+            let Some((slot, found)) = search(self, &mut cursor, after_job, &mut commands, &idle)
+            else {
+                if self.pool.sleep(me, || self.has_work()) {
+                    continue;
+                }
+                return;
+            };
+            after_job = matches!(found, Found::Job(_));
+            match found {
+                Found::Job(job) => {
+                    self.pool.found();
+                    self.wake_if_work();
+                    self.executor.run(job);
+                }
+                Found::Commands { id, queue, count, _visit } => {
+                    let commands = commands.get(..count).unwrap_or_default();
+                    turn = turn.wrapping_add(1);
+                    let measurement = self.pace.measure(turn);
+                    self.run_fetched(id, queue, commands, deck, &mut scratch);
+                    if let Some(nanoseconds) = measurement.and_then(Measurement::end) {
+                        self.pace.measured(nanoseconds, count);
+                    }
                 }
             }
+            drop(slot);
+            self.pool.search();
         }
-        drop(slot);
-        engine.pool.search();
+    }
+
+    fn run_fetched(
+        &self,
+        id: u16,
+        queue: &SubmissionQueue,
+        commands: &[Command],
+        deck: &Deck,
+        scratch: &mut E::Scratch,
+    ) {
+        let quick = self.pace.is_quick();
+        // The store may have become slow since a batch was fetched.
+        if quick || commands.len() > 1 {
+            self.pace.begin_quick();
+            deck.enter();
+        }
+        self.pool.found();
+        if self.has_work() {
+            self.wake_if_worth(self.ready());
+        }
+        if let Some(batch) = self.batch(id, queue, commands, Some(deck)) {
+            let share = self.pace.share(self.slots.used());
+            batch.run(scratch, share, |engine| {
+                if quick {
+                    if engine.is_ready(id) { queue.backlog() } else { 0 }
+                } else {
+                    // Others are in the store; how many does not matter.
+                    u32::from(share > 1)
+                }
+            });
+        }
+        if deck.leave() {
+            self.pace.end_quick();
+        }
+    }
+
+    /// Takes what a worker that is stuck has fetched and not begun.
+    fn steal<'a>(&'a self, commands: &mut [Command], idle: &'a dyn Fn()) -> Option<Found<'a, E>> {
+        if !self.abandoned.swap(false, Ordering::SeqCst) {
+            return None;
+        }
+        let stolen = self.decks.iter().find_map(|deck| {
+            deck.steal(commands, |id| {
+                let queue = self.sq(id)?;
+                Some((queue, queue.visit_beside(idle)))
+            })
+        });
+        let (id, count, (queue, visit)) = stolen?;
+        // There may be another.
+        self.abandoned.store(true, Ordering::SeqCst);
+        Some(Found::Commands { id, queue, count, _visit: visit })
     }
 }
 
@@ -82,6 +132,11 @@ fn search<'a, E: Executor>(
     if !after_job && let Some(job) = engine.take_job() {
         return Some((slot, Found::Job(job)));
     }
+    if let Some(stolen) = engine.steal(commands, idle) {
+        return Some((slot, stolen));
+    }
+    let buffer = commands.get_mut(..=engine.pace.batch()).unwrap_or_default();
+    let ways = engine.pace.ways();
     let mut candidates = engine.ready().rotate_right(*cursor & 63);
     while candidates != 0 {
         let index = candidates.trailing_zeros().wrapping_add(*cursor) & 63;
@@ -94,7 +149,7 @@ fn search<'a, E: Executor>(
         };
         // Another thread fetches: it looks again after it has let go.
         let Some(claim) = visit.claim() else { continue };
-        if let Fetch::Commands(count) = engine.fetch(id, queue, claim, commands, |_| true) {
+        if let Fetch::Commands(count) = engine.fetch(id, queue, claim, buffer, ways, |_| true) {
             *cursor = index.wrapping_add(1) & 63;
             return Some((slot, Found::Commands { id, queue, count, _visit: visit }));
         }

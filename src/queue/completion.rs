@@ -5,7 +5,7 @@
 use super::doorbell::{Doorbell, DoorbellError};
 use super::ring::{advance, distance};
 use crate::memory::Segment;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence, lock};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence_after_rmw, lock};
 use crate::wire::completion::{Completion, ENTRY_SIZE};
 
 /// A completion queue's slot. The queue in it comes and goes; the slot stays.
@@ -142,7 +142,7 @@ impl CompletionQueue {
     /// entries, and says whether there is by now (then it does not wait).
     pub(crate) fn park(&self, mask: u64, count: u32) -> bool {
         self.parked.fetch_or(mask, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if self.has_room(count) {
             self.parked.fetch_and(!mask, Ordering::SeqCst);
             return true;
@@ -153,7 +153,7 @@ impl CompletionQueue {
     /// Takes the submission queues that wait for room. Called after room was
     /// made.
     pub(crate) fn take_parked(&self) -> u64 {
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if self.parked.load(Ordering::SeqCst) == 0 {
             return 0;
         }
@@ -181,7 +181,7 @@ impl CompletionQueue {
         }
         // Before the entry can be seen: the guest may ring the doorbell for it
         // at once.
-        self.tail.store(ring.tail, Ordering::SeqCst);
+        self.tail.store(ring.tail, Ordering::Release);
         memory.store64(at, low, Ordering::Relaxed);
         memory.store64(at.wrapping_add(8), high, Ordering::Release);
         self.unsignalled.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
@@ -192,10 +192,20 @@ impl CompletionQueue {
     pub(crate) fn ring(&self, value: u32) -> Result<u64, DoorbellError> {
         self.head.write(value, |old, new| {
             let size = self.size.load(Ordering::Relaxed);
-            let tail = self.tail.load(Ordering::SeqCst);
+            let tail = self.tail.load(Ordering::Acquire);
             new < size && distance(old, new, size) <= distance(old, tail, size)
         })?;
         Ok(self.take_parked())
+    }
+
+    /// Whether entries wait for an interrupt.
+    pub(crate) fn is_unsignalled(&self) -> bool {
+        self.unsignalled.load(Ordering::SeqCst) != 0
+    }
+
+    /// The vector that its interrupts raise, if it has any.
+    pub(crate) fn vector(&self) -> u16 {
+        (self.vector.load(Ordering::Relaxed) & 0xffff) as u16
     }
 
     /// Takes the entries that wait for an interrupt; the vector to raise for

@@ -12,7 +12,7 @@
 //! * A vCPU that makes such a write raises, after it, what is pending.
 
 use crate::host::Host;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
 use std::sync::Arc;
 
 /// The MSI-X vectors of one controller.
@@ -59,7 +59,7 @@ impl Interrupts {
     pub(crate) fn request(&self, vector: u16) {
         let Some(slot) = self.vectors.get(usize::from(vector)) else { return };
         let request = slot.requested.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         self.deliver(vector, slot, request);
     }
 
@@ -71,7 +71,7 @@ impl Interrupts {
         }
         self.host.msix_raise(vector);
         self.raised.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if begun == done && self.changes_begun.load(Ordering::SeqCst) == begun {
             slot.delivered.fetch_max(request, Ordering::SeqCst);
         }

@@ -6,7 +6,8 @@ use super::doorbell::{Doorbell, DoorbellError};
 use super::ring::{advance, distance};
 use crate::memory::Segment;
 use crate::sync::{
-    AtomicBool, AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, lock, try_lock,
+    AtomicBool, AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, fence_after_rmw, lock,
+    thread,
 };
 use crate::wire::command::{Command, ENTRY_SIZE};
 use zerocopy::IntoBytes;
@@ -29,10 +30,11 @@ pub(crate) struct SubmissionQueue {
     watched: AtomicBool,
     /// The head, for completions.
     head: AtomicU16,
-    /// The claim: whoever holds it fetches.
-    ring: Mutex<Ring>,
-    /// Whether somebody holds it, for those who only want to know.
+    /// The claim: whoever has set it fetches. It is not the lock, so that a
+    /// thread can tell that a queue is claimed without trying: else workers
+    /// would spin for as long as a holder is kept from its CPU.
     claimed: AtomicBool,
+    ring: Mutex<Ring>,
 }
 
 /// What the claim guards.
@@ -69,7 +71,11 @@ pub(crate) struct Visit<'a> {
 pub(crate) struct Claim<'a> {
     queue: &'a SubmissionQueue,
     ring: MutexGuard<'a, Ring>,
+    // Dropped last: whoever sees the queue unclaimed can claim it.
+    _held: Held<'a>,
 }
+
+struct Held<'a>(&'a AtomicBool);
 
 impl SubmissionQueue {
     pub(crate) fn new() -> SubmissionQueue {
@@ -80,8 +86,8 @@ impl SubmissionQueue {
             in_flight: AtomicU32::new(0),
             watched: AtomicBool::new(false),
             head: AtomicU16::new(0),
-            ring: Mutex::new(Ring { memory: None, size: 0, head: 0, struck: Vec::new() }),
             claimed: AtomicBool::new(false),
+            ring: Mutex::new(Ring { memory: None, size: 0, head: 0, struck: Vec::new() }),
         }
     }
 
@@ -138,16 +144,23 @@ impl SubmissionQueue {
     /// The guest's write to the tail doorbell.
     pub(crate) fn ring(&self, value: u32) -> Result<(), DoorbellError> {
         self.tail.write(value, |_, new| new < self.size.load(Ordering::Relaxed))?;
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         Ok(())
     }
 
     /// Whether entries wait to be fetched. Read after a claim was released,
     /// it sees every doorbell whose writer found the claim taken.
     pub(crate) fn has_work(&self) -> bool {
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         let tail = self.tail.load();
         tail.is_open() && tail.value() != u32::from(self.head.load(Ordering::SeqCst))
+    }
+
+    /// How many entries wait, more or less: others fetch and ring meanwhile.
+    pub(crate) fn backlog(&self) -> u32 {
+        let (tail, head) = (self.tail.load(), u32::from(self.head.load(Ordering::Relaxed)));
+        let size = self.size.load(Ordering::Relaxed);
+        if tail.is_open() { distance(head, tail.value(), size).min(size) } else { 0 }
     }
 
     /// Whether a thread holds the claim. It looks for more work after it has
@@ -160,26 +173,40 @@ impl SubmissionQueue {
     /// thread, when the last visitor of a closed or watched queue leaves.
     pub(crate) fn visit<'a>(&'a self, left_empty: &'a dyn Fn()) -> Option<Visit<'a>> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         let visit = Visit { queue: self, left_empty };
         self.is_open().then_some(visit)
+    }
+
+    /// Enters the queue, which may be closed, beside another visitor who is
+    /// certainly there: to take over what that one has fetched.
+    pub(crate) fn visit_beside<'a>(&'a self, left_empty: &'a dyn Fn()) -> Visit<'a> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Visit { queue: self, left_empty }
     }
 }
 
 impl<'a> Visit<'a> {
     /// Claims the queue unless another thread has.
     pub(crate) fn claim(&self) -> Option<Claim<'a>> {
-        let ring = try_lock(&self.queue.ring)?;
-        self.queue.claimed.store(true, Ordering::SeqCst);
-        Some(Claim { queue: self.queue, ring })
+        // Looked at first: a write would take the line from the holder.
+        let claimed = &self.queue.claimed;
+        if claimed.load(Ordering::Relaxed) || claimed.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        let held = Held(claimed);
+        Some(Claim { queue: self.queue, ring: lock(&self.queue.ring), _held: held })
     }
 
     /// Claims the queue as soon as it can be: others hold a claim only while
     /// they copy a batch.
     pub(crate) fn wait_for_claim(&self) -> Claim<'a> {
-        let ring = lock(&self.queue.ring);
-        self.queue.claimed.store(true, Ordering::SeqCst);
-        Claim { queue: self.queue, ring }
+        loop {
+            if let Some(claim) = self.claim() {
+                return claim;
+            }
+            thread::yield_now();
+        }
     }
 }
 
@@ -187,16 +214,16 @@ impl Drop for Visit<'_> {
     fn drop(&mut self) {
         let last = self.queue.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
         // Either this sees the queue closed, or the closer sees it idle.
-        fence(Ordering::SeqCst);
+        fence_after_rmw();
         if last && (!self.queue.is_open() || self.queue.watched.load(Ordering::SeqCst)) {
             (self.left_empty)();
         }
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.queue.claimed.store(false, Ordering::SeqCst);
+        self.0.swap(false, Ordering::SeqCst);
     }
 }
 
@@ -263,6 +290,6 @@ impl Claim<'_> {
     /// Takes the first `count` entries, which have been copied, off the queue.
     pub(crate) fn consume(&mut self, count: u32) {
         self.ring.head = advance(self.ring.head, count, self.ring.size);
-        self.queue.head.store((self.ring.head & 0xffff) as u16, Ordering::SeqCst);
+        self.queue.head.store((self.ring.head & 0xffff) as u16, Ordering::Relaxed);
     }
 }

@@ -195,3 +195,73 @@ fn an_interrupt_does_not_wait_for_a_command_that_never_ends() {
         }
     }
 }
+
+/// Commands that were fetched together with one that never ends are left to
+/// other workers, and end.
+#[test]
+fn commands_behind_one_that_never_ends_are_taken_over() {
+    for store in [Store::Ram, Store::File] {
+        let rig = Rig::faulty(store, "");
+        let pair = rig.pair(1, 64);
+        let data = rig.data(512);
+        rig.faults.set(&[Fault::always(Kind::Never).at(100..101)]);
+        for round in 0..20 {
+            pair.stream(40, 2000, |_| read(&data, 0), |_, _| ()).unwrap();
+            // The device may be idle by then, or not.
+            pause(Duration::from_millis(if round % 2 == 0 { 30 } else { 0 }));
+            // At the front, and with all places after it.
+            let mut entries = vec![read(&data, 0); 24];
+            entries[round % 12] = read(&data, 100);
+            let cids = pair.submit_all(&entries).unwrap();
+            for (at, cid) in cids.iter().enumerate() {
+                if at != round % 12 {
+                    assert!(pair.wait(*cid).unwrap().status.is_success(), "{store:?}, {at}");
+                }
+            }
+            assert_eq!(rig.faults.wait_stuck(1), 1);
+            assert!(pair.take(cids[round % 12]).is_none());
+            rig.faults.release();
+            assert!(pair.wait(cids[round % 12]).unwrap().status.is_success());
+        }
+    }
+}
+
+/// Interrupt Coalescing: completions share an interrupt, one alone has its own
+/// after the time, and a vector can be taken out.
+#[test]
+fn interrupts_are_shared_as_the_guest_asks() {
+    const COALESCING: u8 = 0x08;
+    const VECTOR_CONFIGURATION: u8 = 0x09;
+    const ROUNDS: u64 = 50;
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        let pair = rig.pair(1, 64);
+        let data = rig.data(512);
+        let interrupts = rig.nvme.msix().interrupts().clone();
+        let of_four = |what: &str| {
+            let begun = interrupts.count(1);
+            for _ in 0..ROUNDS {
+                let before = interrupts.count(1);
+                for cid in pair.submit_all(&vec![read(&data, 0); 4]).unwrap() {
+                    pair.wait(cid).unwrap();
+                }
+                let after = interrupts.wait(1, before, Duration::from_secs(2));
+                assert!(after > before, "{store:?}{options}, {what}: none came");
+            }
+            pause(Duration::from_millis(5));
+            interrupts.count(1) - begun
+        };
+        // Four, or two milliseconds.
+        rig.nvme.set_feature(COALESCING, 20 << 8 | 3, 0).unwrap();
+        let shared = of_four("coalescing");
+        assert!(shared <= 3 * ROUNDS, "{store:?}{options}: {shared} for {ROUNDS} times four");
+        for _ in 0..10 {
+            let before = interrupts.count(1);
+            pair.execute(read(&data, 0)).unwrap();
+            let after = interrupts.wait(1, before, Duration::from_secs(2));
+            assert!(after > before, "{store:?}{options}: one alone");
+        }
+        rig.nvme.set_feature(VECTOR_CONFIGURATION, 1 << 16 | 1, 0).unwrap();
+        assert_eq!(of_four("taken out"), 4 * ROUNDS, "{store:?}{options}");
+    }
+}

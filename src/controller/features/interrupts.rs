@@ -6,47 +6,37 @@ use super::super::thread::ControllerThread;
 use super::{Ask, Value, invalid};
 use crate::wire::status::Status;
 
-/// The most vectors there are: one per queue pair, and one for the admin queue.
-const VECTORS: usize = 65;
-
 const COALESCING_DISABLE: u32 = 1 << 16;
 
-/// Coalescing Disable of each vector.
-pub(super) struct Vectors([bool; VECTORS]);
-
-impl Default for Vectors {
-    fn default() -> Vectors {
-        Vectors([false; VECTORS])
-    }
-}
-
 pub(super) fn set_coalescing(thread: &mut ControllerThread, ask: &Ask) -> Result<u32, Status> {
-    thread.set_stored(ask.id, ask.cdw11() & 0xffff);
+    let setting = ask.cdw11() & 0xffff;
+    thread.shared.engine.coalescing.set(setting);
+    thread.set_stored(ask.id, setting);
     Ok(0)
 }
 
 /// The vector that Interrupt Vector Configuration is about.
-fn vector_of(thread: &ControllerThread, ask: &Ask) -> Result<usize, Status> {
-    let vector = ask.cdw11() & 0xffff;
-    if vector >= u32::from(thread.shared.engine.interrupts.vectors()) {
+fn vector_of(thread: &ControllerThread, ask: &Ask) -> Result<u16, Status> {
+    let vector = (ask.cdw11() & 0xffff) as u16;
+    if vector >= thread.shared.engine.interrupts.vectors() {
         return Err(invalid());
     }
-    Ok(vector as usize)
+    Ok(vector)
 }
 
 pub(super) fn set_vector(thread: &mut ControllerThread, ask: &Ask) -> Result<u32, Status> {
     let vector = vector_of(thread, ask)?;
-    let slot = thread.features.vectors.0.get_mut(vector).ok_or(invalid())?;
-    *slot = ask.cdw11() & COALESCING_DISABLE != 0;
+    let disabled = ask.cdw11() & COALESCING_DISABLE != 0;
+    thread.shared.engine.coalescing.set_disabled(vector, disabled);
     Ok(0)
 }
 
 pub(super) fn get_vector(thread: &ControllerThread, ask: &Ask) -> Result<Value, Status> {
     let vector = vector_of(thread, ask)?;
-    let disabled = thread.features.vectors.0.get(vector).copied().ok_or(invalid())?;
-    Ok(Value::Word(vector as u32 | if disabled { COALESCING_DISABLE } else { 0 }))
+    let disabled = thread.shared.engine.coalescing.is_disabled(vector);
+    Ok(Value::Word(u32::from(vector) | if disabled { COALESCING_DISABLE } else { 0 }))
 }
 
 pub(super) fn default_vector(thread: &ControllerThread, ask: &Ask) -> Result<Value, Status> {
-    Ok(Value::Word(vector_of(thread, ask)? as u32))
+    Ok(Value::Word(u32::from(vector_of(thread, ask)?)))
 }

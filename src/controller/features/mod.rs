@@ -124,7 +124,6 @@ pub(super) struct Values {
     /// Those that are a number, by their identifier.
     stored: [u32; 256],
     temperature: temperature::Thresholds,
-    vectors: interrupts::Vectors,
     /// I/O queue pairs granted; all, until the guest asks for a number.
     granted: Option<u16>,
     timestamp: timestamp::Clock,
@@ -137,7 +136,6 @@ impl Values {
         Values {
             stored: [0; 256],
             temperature: temperature::Thresholds::default(),
-            vectors: interrupts::Vectors::default(),
             granted: None,
             timestamp: timestamp::Clock::default(),
             keep_alive: keep_alive::Timer::default(),
@@ -175,6 +173,7 @@ impl ControllerThread {
             }
         }
         self.shared.engine.executor().set_write_cache(true);
+        self.shared.engine.coalescing.reset();
     }
 
     /// Whether the feature `id` means anything for this store.
