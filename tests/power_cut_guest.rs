@@ -257,6 +257,22 @@ fn zeroes_are_durable_as_writes_are() {
     }
 }
 
+/// What a Format NVM has erased does not come back, from its completion on.
+#[test]
+fn a_format_is_durable_when_it_completes() {
+    const FORMAT_NVM: u8 = 0x80;
+    for (system, kind) in EVERY_KIND {
+        let power = PowerCut::new(system, kind, SECTORS * SECTOR, 11);
+        let mut guest = guest(&power);
+        for sector in 0..SECTORS {
+            assert!(guest.write(sector, true));
+        }
+        assert!(power.durable().iter().any(|byte| *byte != 0));
+        guest.nvme.admin().execute(Entry::new(FORMAT_NVM).nsid(1)).unwrap();
+        assert!(power.durable().iter().all(|byte| *byte == 0), "{system:?} {kind:?}");
+    }
+}
+
 fn check(power: &PowerCut, before: &Guest, what: &str) {
     let mut after = guest(power);
     for (sector, owed) in before.owed.iter().enumerate() {
