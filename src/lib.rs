@@ -35,7 +35,7 @@
 //! | thread | does | never |
 //! | --- | --- | --- |
 //! | vCPU (many) | reads registers; stores doorbells, CC, AQA, ASQ, ACQ and wakes; passes BAR4 on; runs small commands of a store that never waits | blocks, takes a lock that is held over I/O, runs admin commands |
-//! | controller (one) | owns the controller's state: enable, reset, shutdown, the admin queue, features, logs, events, queues' creation and deletion; makes workers | waits for an I/O |
+//! | controller (one) | owns the controller's state: enable, reset, shutdown, the admin queue, features, logs, events, queues' creation and deletion; makes workers; while the engine puts anything off, looks after it every millisecond | waits for an I/O |
 //! | worker (up to `ioslots`) | claims a queue, reserves completions, fetches, executes, posts, interrupts; runs what is long for the controller thread | touches the controller's state |
 //!
 //! Locks, in order: the *claim* of a submission queue, held while a batch of
@@ -53,17 +53,21 @@
 //! 1. A vCPU writes the tail doorbell ([`abi::pci_nvme_write`]). The value is
 //!    checked and stored together with the queue's epoch (`queue::doorbell`),
 //!    the queue is marked as ready, and a worker is woken unless one is
-//!    searching (`engine::pool`).
+//!    searching (`engine::pool`), or those awake come to it sooner
+//!    (`engine::pace`).
 //! 2. A worker finds the queue, counts itself in flight there, claims it,
 //!    reserves completion entries, copies as many commands out of guest
-//!    memory, once, and lets go (`engine::dispatch`). If there is more, the
-//!    next worker is woken before this one enters the store.
+//!    memory, once, and lets go (`engine::dispatch`): one, or up to eight
+//!    while the store answers from memory. If there is more, the next worker
+//!    is woken before this one enters the store, if that is worth it. What a
+//!    worker has in hand and does not come to, others take (`engine::watch`).
 //! 3. The command's fields are checked, on the copy (`nvm`); its PRPs become
 //!    segments of guest memory, neighbours joined (`data_pointer`).
 //! 4. The store reads straight into them ([`backend`]).
 //! 5. The completion is posted, the half with the phase tag last, with
-//!    release order (`queue::completion`). One interrupt covers a few, and is
-//!    remembered until it has been delivered (`queue::interrupt`).
+//!    release order (`queue::completion`). One interrupt covers a few, never
+//!    held back for long (`engine::coalescing`), and is remembered until it has
+//!    been delivered (`queue::interrupt`).
 //! 6. A worker that finds nothing says so, looks once more, and sleeps.
 //!
 //! A reset closes all queues, waits in the controller thread until nobody is
