@@ -8,8 +8,9 @@
 //! worker that comes back soon. Should one not, the controller thread sees to
 //! it: while anything is put off it **watches**, which is to look every
 //! [`TICK`]. It raises what was held back, lets others take what a stuck worker
-//! has, and wakes one. So nothing is put off for longer than two ticks, and an
-//! idle controller wakes nobody.
+//! has, and wakes one. So an interrupt is put off for a tick at most, what waits
+//! behind a stuck command for five, and where nothing is put off there is no
+//! watch.
 //!
 //! Whoever puts something off makes it visible, fences, and looks whether there
 //! is a watch; if not, it asks for one. The watch ends by saying so, fencing,
