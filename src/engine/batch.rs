@@ -88,7 +88,9 @@ impl<'a, E: Executor> Batch<'a, E> {
             let waiting = self.execute(operation, scratch);
             if due.is_now(waiting, || self.to_come(&follows)) {
                 self.engine.signal(self.cq);
-            } else {
+            } else if self.deck.is_some() || due.is_asked() {
+                // Without a deck the store never waits: this thread itself
+                // raises the interrupt, when the batch ends.
                 self.engine.put_off();
             }
         }

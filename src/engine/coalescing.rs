@@ -31,6 +31,12 @@ pub(super) enum Due {
 const MOST: u32 = 4;
 
 impl Due {
+    /// Whether the guest has asked for it: then the end of a batch changes
+    /// nothing.
+    pub(super) fn is_asked(self) -> bool {
+        matches!(self, Due::At(_))
+    }
+
     /// Whether it is time, with `waiting` completions and `to_come` more.
     pub(super) fn is_now(self, waiting: u32, to_come: impl FnOnce() -> u32) -> bool {
         match self {
