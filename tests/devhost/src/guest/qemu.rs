@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let mut child = Running(command.spawn().map_err(|e| format!("QEMU: {e}"))?);
 
     let (done, ended) = mpsc::channel();
+    let lost = done.clone();
     let show_console = options.echo == Echo::All;
     let show_output = options.echo != Echo::Nothing;
     let stdout = child.0.stdout.take().ok_or("QEMU without an output")?;
@@ -45,10 +46,19 @@ pub fn run(options: &Options) -> Result<Outcome> {
             }
         });
         // QEMU's output ends when QEMU does.
-        let _ = done.send(());
+        let _ = done.send(End::Exit);
         text
     });
-    let errors = thread::spawn(move || collect(stderr, |_| {}));
+    // When the server of a device goes away, QEMU aborts or shows the guest a
+    // device that does not answer: it depends on the message that finds the
+    // socket closed. Guests take minutes to give such a device up.
+    let errors = thread::spawn(move || {
+        collect(stderr, |line| {
+            if is_loss_of_server(line) {
+                let _ = lost.send(End::ServerLost);
+            }
+        })
+    });
     let output = thread::spawn(move || match listener.accept() {
         Ok((stream, _)) => collect(stream, |line| {
             if show_output && !line.starts_with(&[TRAILER]) {
@@ -59,8 +69,8 @@ pub fn run(options: &Options) -> Result<Outcome> {
         Err(_) => String::new(),
     });
 
-    let in_time = ended.recv_timeout(options.timeout) != Err(RecvTimeoutError::Timeout);
-    let status = child.end(!in_time)?;
+    let end = ended.recv_timeout(options.timeout);
+    let status = child.end(end != Ok(End::Exit))?;
     // If QEMU never came to connect, this is what the listener waits for.
     drop(UnixStream::connect(&job));
     let join = |thread: thread::JoinHandle<String>| {
@@ -69,21 +79,14 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let (console, errors, output) = (join(console)?, join(errors)?, join(output)?);
 
     let said = || format!("{}{}", tail(&console), tail(&errors));
-    if !in_time {
-        return Err(format!(
-            "the guest did not end within {} s\n{output}{}",
-            options.timeout.as_secs(),
-            said()
-        )
-        .into());
-    }
-    if !status.success() {
-        return Err(format!(
-            "{}\n{output}{}",
-            explain(status, !options.sockets.is_empty()),
-            said()
-        )
-        .into());
+    let failure = match end {
+        Err(_) => Some(format!("the guest did not end within {} s", options.timeout.as_secs())),
+        Ok(End::ServerLost) => Some("the server of one of its devices went away".to_owned()),
+        Ok(End::Exit) if !status.success() => Some(explain(status, !options.sockets.is_empty())),
+        Ok(End::Exit) => None,
+    };
+    if let Some(failure) = failure {
+        return Err(format!("{failure}\n{output}{}", said()).into());
     }
     match split_status(&output) {
         Some((output, status)) => {
@@ -243,6 +246,19 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.end(true);
     }
+}
+
+/// What ends a run before its time limit.
+#[derive(Debug, PartialEq)]
+enum End {
+    Exit,
+    ServerLost,
+}
+
+/// Whether QEMU says that it could not reach a device's server.
+fn is_loss_of_server(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    line.contains("vfio_user_") && line.contains("Unable to write to socket")
 }
 
 /// The control character that starts the last line of the commands' output.
