@@ -85,14 +85,7 @@ pub fn open_store_over<C: Calls>(
             Ok(Arc::new(ram))
         }
         Store::Path(path) => {
-            let options = OpenOptions {
-                nocache: config.nocache,
-                sync: config.sync,
-                read_only: config.ro,
-                nodelete: config.nodelete,
-                sector_size: config.sectorsize,
-            };
-            let store = File::<C, Native>::open(calls, path, &options);
+            let store = File::<C, Native>::open(calls, path, &open_options(config));
             let store = store.map_err(|error| DeviceError {
                 line: format!("nvme: {error}"),
                 errno: error.errno(),
@@ -102,6 +95,18 @@ pub fn open_store_over<C: Calls>(
             }
             Ok(Arc::new(store))
         }
+    }
+}
+
+/// How `config` has a file or disk device opened.
+pub(crate) fn open_options(config: &Config) -> OpenOptions {
+    OpenOptions {
+        nocache: config.nocache,
+        sync: config.sync,
+        read_only: config.ro,
+        // What is hidden from the guest is not even allowed.
+        nodelete: config.nodelete || config.dsm == Dsm::Disable,
+        sector_size: config.sectorsize,
     }
 }
 

@@ -36,6 +36,7 @@
 //! | --- | --- | --- |
 //! | vCPU (many) | reads registers; stores doorbells, CC, AQA, ASQ, ACQ and wakes; passes BAR4 on; runs small commands of a store that never waits | blocks, takes a lock that is held over I/O, runs admin commands |
 //! | controller (one) | owns the controller's state: enable, reset, shutdown, the admin queue, features, logs, events, queues' creation and deletion; makes workers; while the engine puts anything off, looks after it every millisecond | waits for an I/O |
+//! | size (one, where the system tells of changes of the store) | passes that on to the controller thread | looks at anything itself |
 //! | worker (up to `ioslots`) | claims a queue, reserves completions, fetches, executes, posts, interrupts; runs what is long for the controller thread | touches the controller's state |
 //!
 //! Locks, in order: the *claim* of a submission queue, held while a batch of

@@ -92,14 +92,10 @@ pub fn limit(file: &impl AsFd, rights: &Rights) -> io::Result<()> {
         ioctls = ioctls.allow(request.number());
     }
     // A file gives up CAP_IOCTL as a whole, so there is no list to set.
-    let limited = file_rights.limit(file).and_then(|()| match rights.device {
+    unless_missing(file_rights.limit(file).and_then(|()| match rights.device {
         true => ioctls.finalize().limit(file),
         false => Ok(()),
-    });
-    match limited {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
-        result => result,
-    }
+    }))
 }
 
 /// Gives up every right to `file` but `rights`: there is no such thing here.
@@ -109,6 +105,29 @@ pub fn limit(file: &impl AsFd, rights: &Rights) -> io::Result<()> {
 #[cfg(not(target_os = "freebsd"))]
 pub fn limit(_file: &impl AsFd, _rights: &Rights) -> io::Result<()> {
     Ok(())
+}
+
+/// Gives up every right to a `kqueue(2)` but to wait for its events and to
+/// change them: one is added to end a wait.
+///
+/// # Errors
+/// As [`limit`].
+#[cfg(target_os = "freebsd")]
+pub fn limit_events(queue: &impl AsFd) -> io::Result<()> {
+    use capsicum::{CapRights, FileRights, Right};
+
+    let mut rights = FileRights::new();
+    rights.allow(Right::KqueueEvent).allow(Right::KqueueChange);
+    unless_missing(rights.limit(queue))
+}
+
+/// A kernel without Capsicum refuses nothing, and so limits nothing.
+#[cfg(target_os = "freebsd")]
+fn unless_missing(limited: io::Result<()>) -> io::Result<()> {
+    match limited {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]

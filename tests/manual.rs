@@ -167,7 +167,11 @@ fn what_people_ask_has_its_section() {
         ("which sector size", "Sector sizes", &["Which one to take", "sectorsize=512/4096"]),
         ("which cache mode", "Cache and durability", &["Which mode to take", "nocache", "sync"]),
         ("does TRIM free my zvol", "TRIM", &["zfs 8 volume", "volblocksize", "refreservation"]),
-        ("how do I resize", "Size", &["zfs set volsize=", "every two seconds", "smaller"]),
+        (
+            "how do I resize",
+            "Size",
+            &["zfs set volsize=", "at once", "within two seconds", "smaller"],
+        ),
         ("what changes", "Switching from the in-tree device", &["flush", "the way back"]),
         ("how do I build it", "Building and installing", &["build-bhyve.sh", "port", "PATH"]),
         ("how do I see what it does", "Watching the device", &["procstat -t", "dtrace 1"]),

@@ -4,7 +4,7 @@
 //! costs while it does not.
 
 use bhyve_nvme::controller::Settings;
-use devhost::bare::{Bare, Gate, GateHandle, Op, settings};
+use devhost::bare::{Bare, Gate, GateHandle, Notices, Op, settings};
 use devhost::bhyve::Machine;
 use devhost::driver::{Data, Enable, Entry, Function, Memory, Nvme, Status};
 use devhost::rig::{self, BLOCK, DISK, Rig, Store, pattern, pause, read, write};
@@ -137,23 +137,41 @@ struct Bench {
     gate: GateHandle,
 }
 
+impl Bench {
+    /// A controller over what `make` makes of a store; not enabled.
+    fn new(make: impl FnOnce(Gate) -> Gate) -> Bench {
+        let machine = Machine::with_ram(16 * MIB);
+        let memory = Memory::all(&machine);
+        let (gate, handle) = Gate::new(16 * MIB);
+        let settings = Settings { io_slots: 2, ..settings() };
+        let bare = Bare::new(&machine, settings, Arc::new(make(gate)));
+        let function: Arc<dyn Function> = bare.clone();
+        let nvme = Nvme::new(function, &memory);
+        Bench { bare, memory, nvme, gate: handle }
+    }
+
+    /// How often the store was asked for its size.
+    fn questions(&self) -> usize {
+        self.gate.log().iter().filter(|op| **op == Op::Size).count()
+    }
+}
+
 /// A controller over a store that says when it is asked; not enabled.
 fn asked() -> Bench {
-    let machine = Machine::with_ram(16 * MIB);
-    let memory = Memory::all(&machine);
-    let (gate, handle) = Gate::new(16 * MIB);
-    let bare =
-        Bare::new(&machine, Settings { io_slots: 2, ..settings() }, Arc::new(gate.resizing()));
-    let function: Arc<dyn Function> = bare.clone();
-    let nvme = Nvme::new(function, &memory);
-    Bench { bare, memory, nvme, gate: handle }
+    Bench::new(Gate::resizing)
+}
+
+/// The same over one that tells of changes, by these notices.
+fn told() -> (Bench, Arc<Notices>) {
+    let notices = Arc::new(Notices::default());
+    (Bench::new(|gate| gate.telling(&notices)), notices)
 }
 
 /// An idle guest costs half a question a second; no guest, none.
 #[test]
 fn the_store_is_asked_seldom_and_for_no_guest_never() {
     let bench = asked();
-    let questions = || bench.gate.log().iter().filter(|op| **op == Op::Size).count();
+    let questions = || bench.questions();
     pause(Duration::from_millis(2500));
     assert_eq!(questions(), 0);
     bench.nvme.enable(&Enable::default()).unwrap();
@@ -195,4 +213,70 @@ fn a_store_that_does_not_answer_holds_nobody_up() {
     assert_eq!(size(&bench.nvme), 16 * MIB);
     bench.gate.open();
     assert!(pair.wait(cid).unwrap().status.is_success());
+}
+
+/// The notice is enough: the size follows at once, and is not asked for
+/// without one.
+#[test]
+fn a_store_that_tells_is_followed_at_once_and_asked_no_more() {
+    let (bench, notices) = told();
+    bench.nvme.enable(&Enable::default()).unwrap();
+    bench.nvme.set_feature(0x0b, 1 << 8, 0).unwrap();
+    for bytes in [8 * MIB, 12 * MIB, 16 * MIB] {
+        let request = bench.nvme.request_event().unwrap();
+        let asked = bench.questions();
+        pause(Duration::from_millis(900));
+        assert_eq!(bench.questions(), asked);
+        bench.gate.resize(bytes);
+        assert_ne!(size(&bench.nvme), bytes);
+        notices.tell();
+        assert_eq!(bench.nvme.admin().wait(request).unwrap().dw0, NAMESPACE_CHANGED);
+        assert_eq!(size(&bench.nvme), bytes);
+        assert_eq!(bench.questions(), asked + 1);
+        bench.nvme.get_log(4, 0, 0, 4096, false).unwrap();
+    }
+}
+
+/// A notice while nobody is there to be told waits for the guest.
+#[test]
+fn a_notice_for_no_guest_is_kept() {
+    let (bench, notices) = told();
+    bench.gate.resize(8 * MIB);
+    notices.tell();
+    pause(Duration::from_millis(500));
+    assert_eq!((bench.questions(), notices.seen()), (0, 1));
+    bench.nvme.enable(&Enable::default()).unwrap();
+    assert!(becomes(&bench.nvme, 8 * MIB));
+    assert_eq!(bench.questions(), 1);
+}
+
+/// Somebody on the host changes the file's mode over and over.
+#[test]
+fn notices_without_end_cost_little_and_hide_nothing() {
+    let (bench, notices) = told();
+    bench.nvme.enable(&Enable::default()).unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        notices.tell();
+        pause(Duration::from_millis(1));
+    }
+    bench.gate.resize(8 * MIB);
+    notices.tell();
+    assert!(becomes(&bench.nvme, 8 * MIB));
+    let most = begun.elapsed().as_millis() / 100 + 2;
+    let questions = bench.questions();
+    assert!((1..=most as usize).contains(&questions), "{questions} in {:?}", begun.elapsed());
+}
+
+#[test]
+fn the_thread_that_waits_for_notices_ends_with_the_controller() {
+    let (bench, notices) = told();
+    bench.nvme.enable(&Enable::default()).unwrap();
+    assert!(Arc::strong_count(&notices) > 1);
+    drop(bench);
+    let begun = Instant::now();
+    while Arc::strong_count(&notices) > 1 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "somebody still waits");
+        pause(Duration::from_millis(10));
+    }
 }

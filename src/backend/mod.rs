@@ -3,6 +3,7 @@
 //! Where a disk's blocks live. A leaf: it knows nothing of NVMe.
 
 use crate::memory::Segment;
+use std::sync::Arc;
 
 pub mod file;
 pub mod ram;
@@ -50,6 +51,17 @@ pub enum Error {
     Memory,
 }
 
+/// The system's word that a store may have changed its size. For one thread,
+/// but for [`SizeEvents::end`].
+pub trait SizeEvents: Send + Sync {
+    /// Waits for it, if it has not come since the last time, and returns true;
+    /// false when it will come no more.
+    fn wait(&self) -> bool;
+
+    /// Ends all waiting, now and from now on.
+    fn end(&self);
+}
+
 /// A store of blocks. Every method may be called from many threads at once,
 /// and each call returns only when the store has done, or refused, the work.
 ///
@@ -61,6 +73,12 @@ pub trait Backend: Send + Sync {
     /// Whether the store can become larger or smaller while it is open.
     fn can_resize(&self) -> bool {
         false
+    }
+
+    /// What tells when it is time to ask for the size; `None` where it has to
+    /// be asked for now and then.
+    fn size_events(&self) -> Option<Arc<dyn SizeEvents>> {
+        None
     }
 
     /// Asks for the size that the store has now; [`Backend::geometry`] says it

@@ -143,6 +143,13 @@ impl Controller {
         let engine = Engine::new(limits, nvm, interrupts, mailbox, fault);
         let shared = Arc::new(Shared::new(settings, registers, engine, host));
         let thread = ControllerThread::new(shared.clone());
+        if let Some(events) = shared.engine.executor().backend().size_events() {
+            let (guard, mailbox) = (shared.engine.fault.clone(), shared.engine.mailbox.clone());
+            let name = format!("nvme-{}-size", shared.settings.name);
+            std::thread::Builder::new().name(name).spawn(move || {
+                guard.guard("size", || resize::pass_on(&*events, &mailbox));
+            })?;
+        }
         let guard = shared.engine.fault.clone();
         std::thread::Builder::new().name(format!("nvme-{}", shared.settings.name)).spawn(
             move || {
@@ -273,6 +280,9 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
+        if let Some(events) = self.shared.engine.executor().backend().size_events() {
+            events.end();
+        }
         self.shared.engine.stop();
         self.shared.engine.mailbox.post(Mail::STOP);
     }

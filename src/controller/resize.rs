@@ -2,23 +2,43 @@
 
 //! A store that becomes larger or smaller while the guest runs.
 //!
-//! The store is asked for its size now and then, for there is no notice that
-//! every kind of store gives. A worker asks: a store that does not answer holds
-//! that one, and neither this thread nor a reset. Nobody is asked while there
-//! is no guest to tell.
+//! The store is asked for its size when the system tells of a change, and now
+//! and then, for there is no notice that every kind of store gives. A worker
+//! asks: a store that does not answer holds that one, and neither the
+//! controller thread nor a reset. Nobody is asked while there is no guest to
+//! tell.
 
 use super::jobs::Purpose;
 use super::thread::ControllerThread;
+use crate::backend::{Backend, SizeEvents};
+use crate::engine::{Mail, Mailbox, block_all_signals};
 use std::time::{Duration, Instant};
 
 /// How long after an answer the store is asked again. Two threads wake for it,
 /// for 0.2 ms together in a build without optimisation: 0.01 % of a CPU.
 const PERIOD: Duration = Duration::from_secs(2);
 
+/// The same for a store that tells of changes: it may not know of those that
+/// another host makes.
+const PERIOD_OF_TOLD: Duration = Duration::from_secs(60);
+
+/// The least time between two notices, for somebody on the host who changes a
+/// file's mode over and over. What comes meanwhile is one notice.
+const APART: Duration = Duration::from_millis(100);
+
+/// The life of the thread that passes notices on to the controller thread.
+pub(super) fn pass_on(events: &dyn SizeEvents, mailbox: &Mailbox) {
+    block_all_signals();
+    while events.wait() {
+        mailbox.post(Mail::RESIZE);
+        std::thread::park_timeout(APART);
+    }
+}
+
 /// When the store is to be asked.
 pub(super) struct Watch {
-    /// It can change its size.
-    watches: bool,
+    /// How often; `None` if it cannot change its size.
+    period: Option<Duration>,
     /// A worker is asking.
     asking: bool,
     /// `None` while one asks, or if it need not be asked.
@@ -26,9 +46,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// For a store that can change its size, or not.
-    pub(super) fn new(watches: bool) -> Watch {
-        let mut watch = Watch { watches, asking: false, due: None };
+    pub(super) fn new(store: &dyn Backend) -> Watch {
+        let told = store.size_events().is_some();
+        let period = if told { PERIOD_OF_TOLD } else { PERIOD };
+        let period = store.can_resize().then_some(period);
+        let mut watch = Watch { period, asking: false, due: None };
         watch.rest();
         watch
     }
@@ -40,8 +62,8 @@ impl Watch {
 
     /// The next time is a period from now, if it is not sooner.
     fn rest(&mut self) {
-        if self.watches && self.due.is_none() {
-            self.due = Instant::now().checked_add(PERIOD);
+        if self.due.is_none() {
+            self.due = self.period.and_then(|period| Instant::now().checked_add(period));
         }
     }
 }

@@ -87,7 +87,7 @@ pub(super) struct ControllerThread {
 impl ControllerThread {
     pub(super) fn new(shared: Arc<Shared>) -> ControllerThread {
         let queues = QueueTable::new(shared.settings.queue_pairs);
-        let watch = Watch::new(shared.engine.executor().backend().can_resize());
+        let watch = Watch::new(shared.engine.executor().backend());
         let mut thread = ControllerThread {
             shared,
             stage: Stage::Disabled,

@@ -3,8 +3,9 @@
 #
 # Library, glue and stand-in become FreeBSD executables in which nothing is
 # undefined but what FreeBSD's own libraries have, and in which the device is
-# registered once: for x86_64 and aarch64, or for FREEBSD_ARCH alone.  A
-# compiler of one's own (FREEBSD_CC, or FreeBSD's) is for one of them.
+# registered once, and the numbers that the library has of FreeBSD's headers
+# are theirs: for x86_64 and aarch64, or for FREEBSD_ARCH alone.  A compiler of
+# one's own (FREEBSD_CC, or FreeBSD's) is for one of them.
 
 cd "$(dirname "$0")/../.."
 . scripts/common.sh
@@ -48,6 +49,10 @@ build()
 	FREEBSD_ARCH=$1
 	. scripts/freebsd-env.sh
 	. tests/freebsd/programs.sh
+	. tests/freebsd/headers.sh
+
+	mkdir -p "$CARGO_TARGET_DIR/headers-$1"
+	check_headers "$CARGO_TARGET_DIR/headers-$1"
 
 	# By its name from here: that script takes CC apart at blanks, as make
 	# does.

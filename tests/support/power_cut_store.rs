@@ -21,11 +21,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bhyve_nvme::backend::Backend;
 use bhyve_nvme::backend::file::{File, OpenOptions};
 use bhyve_nvme::backend::sys::{
     Calls, Errno, Fallocate, FileType, FreeBsd, How, Kind, Linux, Request, Status,
 };
+use bhyve_nvme::backend::{Backend, SizeEvents};
 use bhyve_nvme::memory::{Segment, total_len};
 use bhyve_nvme::sandbox::Rights;
 
@@ -324,6 +324,11 @@ impl Calls for PowerCut {
 
     fn deallocates(&self, _file: &u64) -> Result<bool, Errno> {
         Ok(true)
+    }
+
+    /// Its size stays.
+    fn watch_size(&self, _file: &u64) -> Result<Arc<dyn SizeEvents>, Errno> {
+        Err(Errno(libc::EOPNOTSUPP))
     }
 
     fn limit(&self, _file: &u64, _rights: &Rights) -> Result<(), Errno> {

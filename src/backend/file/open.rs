@@ -6,7 +6,9 @@ use std::error;
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::backend::SizeEvents;
 use crate::backend::sys::{Calls, Errno, FileType, How, Kind, Policy, retry};
 use crate::sandbox::Rights;
 
@@ -71,6 +73,7 @@ pub(super) struct Opened<F> {
     pub(super) read_only: bool,
     pub(super) can_deallocate: bool,
     pub(super) size: u64,
+    pub(super) size_events: Option<Arc<dyn SizeEvents>>,
     /// The unit that the system insists on.
     pub(super) unit: u32,
     /// The units that the guest is told.
@@ -115,6 +118,11 @@ pub(super) fn open<C: Calls, P: Policy>(
     let kind = P::kind(status.file_type).ok_or_else(|| refused("was replaced while it opened"))?;
     let refuses =
         P::refuses_writes(calls, &file, kind).map_err(|errno| not_a_disk(errno, refused))?;
+    // Before the size is asked for, so that no change falls between; and while
+    // there is the right to watch the file, which what is watched needs no
+    // more. Without it, the size is asked for now and then.
+    let watched = P::tells_of_size(kind).then(|| calls.watch_size(&file));
+    let size_events = watched.and_then(Result::ok);
     let size = P::size(calls, &file, kind).map_err(|errno| not_a_disk(errno, refused))?;
     let own = P::sectors(calls, &file, kind, options.nocache)
         .map_err(|errno| not_a_disk(errno, refused))?;
@@ -140,7 +148,17 @@ pub(super) fn open<C: Calls, P: Policy>(
     calls.limit(&file, &rights).map_err(|errno| {
         OpenError::new(errno, format!("path={name}: cannot limit its rights: {errno}"))
     })?;
-    Ok(Opened { file, kind, read_only, can_deallocate, size, unit: own.logical, logical, physical })
+    Ok(Opened {
+        file,
+        kind,
+        read_only,
+        can_deallocate,
+        size,
+        size_events,
+        unit: own.logical,
+        logical,
+        physical,
+    })
 }
 
 /// Opens for reading and writing, or for reading alone where it is asked for

@@ -4,13 +4,13 @@
 
 use std::marker::PhantomData;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::bounce::Pool;
 use super::open::{self, OpenError, OpenOptions, Opened};
 use crate::backend::sys::{Calls, Errno, Kind, Native, Policy, Raw, Way, error, retry};
-use crate::backend::{Backend, Error, Geometry};
+use crate::backend::{Backend, Error, Geometry, SizeEvents};
 use crate::memory::{Region, Segment};
 
 /// A store in a regular file or on a disk device, over the system calls `C`
@@ -23,6 +23,7 @@ pub struct File<C: Calls = Raw, P: Policy = Native> {
     /// The unit in bytes that the system insists on.
     pub(super) unit: u32,
     pub(super) size: AtomicU64,
+    size_events: Option<Arc<dyn SizeEvents>>,
     pub(super) pool: Pool,
     /// The smallest unit in bytes that is not read, changed and written.
     pub(super) physical: u32,
@@ -49,8 +50,17 @@ impl<C: Calls, P: Policy> File<C, P> {
     /// One line for the user: a path that names no store, or that cannot be
     /// opened; a `sectorsize` that is no size or that the store cannot do.
     pub fn open(calls: C, path: &Path, options: &OpenOptions) -> Result<File<C, P>, OpenError> {
-        let Opened { file, kind, read_only, can_deallocate, size, unit, logical, physical } =
-            open::open::<C, P>(&calls, path, options)?;
+        let Opened {
+            file,
+            kind,
+            read_only,
+            can_deallocate,
+            size,
+            size_events,
+            unit,
+            logical,
+            physical,
+        } = open::open::<C, P>(&calls, path, options)?;
         Ok(File {
             calls,
             file,
@@ -58,6 +68,7 @@ impl<C: Calls, P: Policy> File<C, P> {
             direct: options.nocache,
             unit,
             size: AtomicU64::new(size),
+            size_events,
             pool: Pool::new(),
             physical,
             nodelete: options.nodelete,
@@ -89,6 +100,10 @@ impl<C: Calls, P: Policy> Backend for File<C, P> {
 
     fn can_resize(&self) -> bool {
         true
+    }
+
+    fn size_events(&self) -> Option<Arc<dyn SizeEvents>> {
+        self.size_events.clone()
     }
 
     fn refresh(&self) -> Result<u64, Error> {

@@ -19,14 +19,21 @@
 //!   requests at once are all that a process gets for all its disks.
 //!
 //! So it saves no CPU where most disks are, and more depth on a device is had
-//! by `ioslots`, up to 256.
+//! by `ioslots`, up to 256. `docs/storage.md` tells users.
 //!
 //! # The size
 //!
-//! `kevent(2)` tells of a file or disk of this host that changes its size, but
-//! not of one on NFS that another host changes, nor of a disk that is gone; so
-//! the size would have to be asked for now and then all the same. That is one
-//! `fstat(2)` or DIOCGMEDIASIZE in two seconds, and needs no right to events.
+//! EVFILT_VNODE of `kevent(2)` tells of a file that becomes larger or smaller:
+//! `ftruncate(2)` is NOTE_ATTRIB, and a write of somebody else beyond the end
+//! is NOTE_EXTEND, for a guest is never let there. NOTE_WRITE is not asked for:
+//! it would be one event for each write of the guest. As it is, a file that is
+//! watched costs each write one look at its attributes in the kernel, and each
+//! read and write a look at who watches. A file on NFS that another host
+//! changes gives no event, so a file is asked all the same, once a minute.
+//!
+//! A disk device is asked, DIOCGMEDIASIZE every two seconds. NOTE_ATTRIB comes
+//! from md(4), but not from a disk that is gone, and what ZFS does with its
+//! volumes is not known.
 //!
 //! # The write cache
 //!
@@ -68,6 +75,10 @@ impl Policy for FreeBsd {
             Kind::Regular => Ok(calls.fstat(file)?.size),
             Kind::Device => ask_u64(calls, file, Request::DIOCGMEDIASIZE),
         }
+    }
+
+    fn tells_of_size(kind: Kind) -> bool {
+        kind == Kind::Regular
     }
 
     fn sectors<C: Calls>(

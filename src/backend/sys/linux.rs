@@ -27,6 +27,11 @@ impl Policy for Linux {
         }
     }
 
+    /// The stand-in asks.
+    fn tells_of_size(_kind: Kind) -> bool {
+        false
+    }
+
     fn sectors<C: Calls>(
         calls: &C,
         file: &C::File,

@@ -12,12 +12,17 @@
 //! the one of the system we are built for.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::backend::SizeEvents;
 use crate::memory::Segment;
 use crate::sandbox::Rights;
 
 mod errno;
 mod freebsd;
+#[cfg(target_os = "freebsd")]
+#[allow(unsafe_code)]
+mod kqueue;
 mod linux;
 #[allow(unsafe_code)]
 mod raw;
@@ -135,6 +140,11 @@ pub trait Calls: Send + Sync + 'static {
     /// system gives space back, rather than write zeroes. ENOSYS elsewhere.
     fn deallocates(&self, file: &Self::File) -> Result<bool, Errno>;
 
+    /// `kqueue(2)` of FreeBSD with EVFILT_VNODE: what tells that the file's
+    /// attributes were changed, its size among them, or that it was written to
+    /// beyond its end. ENOSYS elsewhere.
+    fn watch_size(&self, file: &Self::File) -> Result<Arc<dyn SizeEvents>, Errno>;
+
     /// Gives up all rights to the file but `rights`, where the system can.
     fn limit(&self, file: &Self::File, rights: &Rights) -> Result<(), Errno>;
 }
@@ -167,6 +177,10 @@ pub trait Policy: Send + Sync + 'static {
 
     /// The store's size in bytes, now.
     fn size<C: Calls>(calls: &C, file: &C::File, kind: Kind) -> Result<u64, Errno>;
+
+    /// Whether the system tells when a store changes its size
+    /// ([`Calls::watch_size`]), so that it need hardly be asked.
+    fn tells_of_size(kind: Kind) -> bool;
 
     /// The store's units.
     fn sectors<C: Calls>(

@@ -6,8 +6,10 @@ use std::fs::{File, FileType as StdFileType, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Calls, Errno, Fallocate, FileType, How, MAX_SEGMENTS, Request, Status};
+use crate::backend::SizeEvents;
 use crate::memory::Segment;
 use crate::sandbox::{self, Rights};
 
@@ -122,6 +124,16 @@ impl Calls for Raw {
 
     #[cfg(not(target_os = "freebsd"))]
     fn deallocates(&self, _: &File) -> Result<bool, Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+
+    #[cfg(target_os = "freebsd")]
+    fn watch_size(&self, file: &File) -> Result<Arc<dyn SizeEvents>, Errno> {
+        Ok(Arc::new(super::kqueue::FileEvents::new(file)?))
+    }
+
+    #[cfg(not(target_os = "freebsd"))]
+    fn watch_size(&self, _: &File) -> Result<Arc<dyn SizeEvents>, Errno> {
         Err(Errno(libc::ENOSYS))
     }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::backend::SizeEvents;
 use crate::backend::file::{File, OpenOptions};
 use crate::backend::sys::{Calls, Errno, Fallocate, FileType, How, Policy, Request, Status};
 use crate::memory::{Region, Segment, total_len};
@@ -28,6 +29,7 @@ pub(super) enum Call {
     Fallocate(Fallocate, u64, u64),
     Fspacectl(u64, u64),
     Deallocates,
+    WatchSize,
     Limit(Rights),
 }
 
@@ -68,6 +70,8 @@ pub(super) struct State {
     pub(super) spaces: VecDeque<Bend>,
     /// What the file system says of its holes.
     pub(super) deallocates: Option<bool>,
+    /// What tells of changes of the size, if anything does.
+    pub(super) size_events: Option<Arc<dyn SizeEvents>>,
     pub(super) stat: Option<i32>,
     pub(super) limit: Option<i32>,
 }
@@ -300,6 +304,12 @@ impl Calls for Fake {
         let mut state = self.lock();
         state.log.push(Call::Deallocates);
         state.deallocates.ok_or(Errno(libc::EINVAL))
+    }
+
+    fn watch_size(&self, _file: &()) -> Result<Arc<dyn SizeEvents>, Errno> {
+        let mut state = self.lock();
+        state.log.push(Call::WatchSize);
+        state.size_events.clone().ok_or(Errno(libc::EOPNOTSUPP))
     }
 
     fn limit(&self, _file: &(), rights: &Rights) -> Result<(), Errno> {

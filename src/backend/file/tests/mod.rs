@@ -7,5 +7,7 @@ mod fake;
 mod flush;
 mod open;
 mod real;
+mod rights;
+mod size;
 mod space;
 mod transfer;

@@ -9,7 +9,6 @@ use super::fake::{Bend, Call, Fake};
 use crate::backend::file::{File, OpenError, OpenOptions};
 use crate::backend::sys::{FileType, FreeBsd, How, Linux, Policy, Request};
 use crate::backend::{Backend, Geometry};
-use crate::sandbox::Rights;
 
 const DEFAULT: OpenOptions = OpenOptions {
     nocache: false,
@@ -285,32 +284,4 @@ fn the_unit_of_o_direct_is_found_by_trying() {
     fake.with(|s| s.transfers.extend([Bend::Fail(libc::EINVAL); 3]));
     let error = refused::<Linux>(&fake, &OpenOptions { sector_size: Some((512, None)), ..direct });
     assert!(error.to_string().starts_with("sectorsize=512: not a multiple"), "{error}");
-}
-
-#[test]
-fn rights_are_limited_last_and_to_what_is_needed() {
-    let limited = |fake: Fake, options: OpenOptions| {
-        File::<Fake, FreeBsd>::open(fake.clone(), Path::new("disk"), &options).unwrap();
-        match fake.log().pop() {
-            Some(Call::Limit(rights)) => rights,
-            last => panic!("the last call is {last:?}"),
-        }
-    };
-    let (file, device) = (|| Fake::file(4096), || Fake::freebsd_device(4096, 512, 0));
-    let plain = Rights { device: false, write: true, delete: false };
-    let rights = Rights { device: true, write: true, delete: true };
-    assert_eq!(limited(file(), DEFAULT), plain);
-    assert_eq!(limited(device(), DEFAULT), rights);
-    // Neither what may not be deallocated nor what cannot.
-    let options = OpenOptions { nodelete: true, ..DEFAULT };
-    assert_eq!(limited(device(), options), Rights { delete: false, ..rights });
-    let kept = device();
-    kept.with(|s| s.answers.insert(Request::DIOCGATTR.number(), 0));
-    assert_eq!(limited(kept, DEFAULT), Rights { delete: false, ..rights });
-    let options = OpenOptions { read_only: true, ..DEFAULT };
-    assert_eq!(limited(device(), options), Rights { write: false, delete: false, ..rights });
-
-    let read_only = file();
-    read_only.with(|s| s.opens.push_back(Bend::Fail(libc::EROFS)));
-    assert_eq!(limited(read_only, DEFAULT), Rights { write: false, ..plain });
 }

@@ -2,8 +2,9 @@
 
 //! A store whose every step a test decides.
 
+use super::notices::Notices;
 use bhyve_nvme::backend::ram::Ram;
-use bhyve_nvme::backend::{Backend, Error, Geometry};
+use bhyve_nvme::backend::{Backend, Error, Geometry, SizeEvents};
 use bhyve_nvme::memory::Segment;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub struct Gate {
     geometry: Geometry,
     never_waits: bool,
     can_resize: bool,
+    notices: Option<Arc<Notices>>,
     handle: GateHandle,
 }
 
@@ -55,10 +57,15 @@ impl Gate {
         let handle = GateHandle::default();
         let ram = Ram::new(bytes).expect("memory");
         let geometry = Geometry { volatile_cache: true, can_deallocate: true, ..ram.geometry() };
-        (
-            Gate { ram, geometry, never_waits: false, can_resize: false, handle: handle.clone() },
-            handle,
-        )
+        let gate = Gate {
+            ram,
+            geometry,
+            never_waits: false,
+            can_resize: false,
+            notices: None,
+            handle: handle.clone(),
+        };
+        (gate, handle)
     }
 
     /// A store that lets vCPUs run its commands.
@@ -74,6 +81,13 @@ impl Gate {
     pub fn resizing(mut self) -> Gate {
         self.can_resize = true;
         self
+    }
+
+    /// A store that tells by `notices` when to ask for its size.
+    #[must_use]
+    pub fn telling(mut self, notices: &Arc<Notices>) -> Gate {
+        self.notices = Some(notices.clone());
+        self.resizing()
     }
 
     /// A store that says it is read-only.
@@ -195,6 +209,10 @@ impl Backend for Gate {
 
     fn can_resize(&self) -> bool {
         self.can_resize
+    }
+
+    fn size_events(&self) -> Option<Arc<dyn SizeEvents>> {
+        self.notices.clone().map(|notices| notices as Arc<dyn SizeEvents>)
     }
 
     fn refresh(&self) -> Result<u64, Error> {

@@ -5,8 +5,10 @@
 //! raises.
 
 mod gate;
+mod notices;
 
 pub use gate::{Gate, GateHandle, Op};
+pub use notices::Notices;
 
 use crate::bhyve::{Interrupts, Machine};
 use crate::driver::Function;

@@ -3,10 +3,12 @@
 //! System calls, late, held, short or failing.
 
 use super::strike::{End, Faults};
+use bhyve_nvme::backend::SizeEvents;
 use bhyve_nvme::backend::sys::{Calls, Errno, Fallocate, How, Request, Status, Way};
 use bhyve_nvme::memory::{Segment, total_len};
 use bhyve_nvme::sandbox::Rights;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The system calls `C`, of which each read, write and flush meets its faults
 /// first. Opening a store and asking for its size never fails here.
@@ -132,6 +134,10 @@ impl<C: Calls> Calls for FaultyCalls<C> {
 
     fn deallocates(&self, file: &C::File) -> Result<bool, Errno> {
         self.calls.deallocates(file)
+    }
+
+    fn watch_size(&self, file: &C::File) -> Result<Arc<dyn SizeEvents>, Errno> {
+        self.calls.watch_size(file)
     }
 
     fn limit(&self, file: &C::File, rights: &Rights) -> Result<(), Errno> {

@@ -4,7 +4,7 @@
 
 use super::strike::{End, Faults};
 use bhyve_nvme::backend::sys::{Way, error};
-use bhyve_nvme::backend::{Backend, Error, Geometry};
+use bhyve_nvme::backend::{Backend, Error, Geometry, SizeEvents};
 use bhyve_nvme::memory::{Segment, total_len};
 use std::sync::Arc;
 
@@ -36,6 +36,10 @@ impl Backend for FaultyStore {
 
     fn can_resize(&self) -> bool {
         self.store.can_resize()
+    }
+
+    fn size_events(&self) -> Option<Arc<dyn SizeEvents>> {
+        self.store.size_events()
     }
 
     fn refresh(&self) -> Result<u64, Error> {
