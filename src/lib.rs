@@ -64,7 +64,8 @@
 //!    worker has in hand and does not come to, others take (`engine::watch`).
 //! 3. The command's fields are checked, on the copy (`nvm`); its PRPs become
 //!    segments of guest memory, neighbours joined (`data_pointer`).
-//! 4. The store reads straight into them ([`backend`]).
+//! 4. The store reads straight into them ([`backend`]). Of the commands, only a
+//!    Dataset Management has parts that several workers take (`engine::parts`).
 //! 5. The completion is posted, the half with the phase tag last, with
 //!    release order (`queue::completion`). One interrupt covers a few, never
 //!    held back for long (`engine::coalescing`), and is remembered until it has

@@ -180,6 +180,7 @@ impl ControllerThread {
         if let Some(sq) = self.shared.engine.sq(sq_id) {
             sq.close();
         }
+        self.shared.engine.drop_closed_parts();
         self.deletions.push(Deletion { sq_id, cid: command.cid.get() });
         Handled::Later
     }

@@ -206,6 +206,7 @@ impl ControllerThread {
         for (_, sq) in self.shared.engine.submission_queues() {
             sq.close();
         }
+        self.shared.engine.drop_closed_parts();
         self.events.reset();
         let status = self.shared.registers.status();
         self.shared.registers.set_status(status | ControllerStatus::FATAL);
@@ -284,6 +285,7 @@ impl ControllerThread {
         for (_, sq) in self.shared.engine.submission_queues() {
             sq.close();
         }
+        self.shared.engine.drop_closed_parts();
         self.stage = Stage::Resetting;
         self.cancel_format();
     }
@@ -341,6 +343,7 @@ impl ControllerThread {
                 sq.close();
             }
         }
+        self.shared.engine.drop_closed_parts();
         self.shutdown = Shutdown::Draining;
     }
 

@@ -4,7 +4,7 @@
 
 use super::deck::Deck;
 use super::dispatch::Engine;
-use super::{Executor, Outcome};
+use super::{Executor, Outcome, Unfinished};
 use crate::queue::{CompletionQueue, SubmissionQueue};
 use crate::wire::command::{Command, fuse};
 use crate::wire::completion::Completion;
@@ -32,7 +32,7 @@ pub(super) fn are_halves(command: &Command, next: &Command) -> bool {
 }
 
 /// What the executor has reported, and the log has, says so.
-fn logged(outcome: Outcome) -> Outcome {
+pub(super) fn logged(outcome: Outcome) -> Outcome {
     let Outcome { dw0, status } = outcome;
     Outcome { dw0, status: if status.is_error() { status.with_more() } else { status } }
 }
@@ -134,10 +134,14 @@ impl<'a, E: Executor> Batch<'a, E> {
     ) -> u32 {
         let executor = &self.engine.executor;
         let Some(second) = second else {
-            let outcome = if self.queue.is_open() {
-                logged(executor.execute(self.id, command, scratch))
-            } else {
+            let outcome = if !self.queue.is_open() {
                 ABORTED
+            } else {
+                match executor.execute(self.id, command, scratch) {
+                    Ok(()) => Outcome::SUCCESS,
+                    Err(Unfinished::Failed(status)) => logged(status.into()),
+                    Err(Unfinished::InParts) => return self.pass_on(command, scratch),
+                }
             };
             return self.post(command.cid.get(), outcome);
         };
@@ -150,6 +154,16 @@ impl<'a, E: Executor> Batch<'a, E> {
         self.post(second.cid.get(), last)
     }
 
+    /// The command is executed in parts, and whoever ends the last one posts its
+    /// completion.
+    #[cold]
+    fn pass_on(&mut self, command: &Command, scratch: &E::Scratch) -> u32 {
+        let parts = self.engine.executor.parts(scratch);
+        self.posted = self.posted.wrapping_add(1);
+        self.engine.begin_parts(self.id, command, parts);
+        0
+    }
+
     fn post(&mut self, cid: u16, outcome: Outcome) -> u32 {
         self.posted = self.posted.wrapping_add(1);
         self.engine.complete(self.id, self.cq, cid, outcome)
@@ -158,7 +172,7 @@ impl<'a, E: Executor> Batch<'a, E> {
 
 /// The queue was closed after the command was fetched. A deletion tells the
 /// guest; after a reset there is nobody to tell, and nothing is posted.
-const ABORTED: Outcome = Outcome { dw0: 0, status: Status::ABORTED_SQ_DELETION };
+pub(super) const ABORTED: Outcome = Outcome { dw0: 0, status: Status::ABORTED_SQ_DELETION };
 
 impl<E: Executor> Drop for Batch<'_, E> {
     fn drop(&mut self) {

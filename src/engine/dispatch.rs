@@ -6,6 +6,7 @@ use super::Executor;
 use super::batch::are_halves;
 use super::coalescing::Coalescing;
 use super::deck::Deck;
+use super::errands::{Errand, Errands};
 use super::fault::Fault;
 use super::mailbox::{Mail, Mailbox};
 use super::pace::Pace;
@@ -13,9 +14,8 @@ use super::pool::{MAX_WORKERS, Notified, Pool};
 use super::slots::Slots;
 use super::watch::Watch;
 use crate::queue::{Claim, CompletionQueue, DoorbellError, Interrupts, SubmissionQueue};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Padded, fence_after_rmw, lock};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded, fence_after_rmw};
 use crate::wire::command::{Command, fuse};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a controller is built for.
@@ -53,8 +53,7 @@ pub(crate) struct Engine<E: Executor> {
     ready: Padded<AtomicU64>,
     /// Nothing is fetched from I/O queues.
     pub(super) paused: AtomicBool,
-    jobs: Mutex<VecDeque<E::Job>>,
-    jobs_waiting: AtomicU64,
+    pub(super) errands: Errands<E>,
     pub(super) pool: Pool,
     pub(super) slots: Slots,
     pub(super) inline: Inline,
@@ -100,8 +99,7 @@ impl<E: Executor> Engine<E> {
             completion: slots.map(|_| Padded(CompletionQueue::new())).collect(),
             ready: Padded::default(),
             paused: AtomicBool::new(false),
-            jobs: Mutex::new(VecDeque::new()),
-            jobs_waiting: AtomicU64::new(0),
+            errands: Errands::new(),
             pool: Pool::new(limits.slots),
             slots: Slots::new(limits.slots),
             inline: limits.inline,
@@ -201,18 +199,8 @@ impl<E: Executor> Engine<E> {
 
     /// Leaves `job` to a worker.
     pub(crate) fn submit(&self, job: E::Job) {
-        lock(&self.jobs).push_back(job);
-        self.jobs_waiting.fetch_add(1, Ordering::SeqCst);
+        self.errands.push(Errand::Job(job));
         self.wake();
-    }
-
-    pub(super) fn take_job(&self) -> Option<E::Job> {
-        if self.jobs_waiting.load(Ordering::SeqCst) == 0 {
-            return None;
-        }
-        let job = lock(&self.jobs).pop_front()?;
-        self.jobs_waiting.fetch_sub(1, Ordering::SeqCst);
-        Some(job)
     }
 
     /// Whether a worker would find something to do. A queue that is claimed
@@ -220,9 +208,7 @@ impl<E: Executor> Engine<E> {
     /// and wakes a worker if there is more. Else workers would spin for as
     /// long as a holder is kept from running.
     pub(super) fn has_work(&self) -> bool {
-        (self.jobs_waiting.load(Ordering::SeqCst) != 0
-            || self.abandoned.load(Ordering::SeqCst)
-            || self.has_unclaimed())
+        (self.errands.count() != 0 || self.abandoned.load(Ordering::SeqCst) || self.has_unclaimed())
             && self.slots.any_free()
             && !self.fault.tripped()
     }
@@ -257,7 +243,7 @@ impl<E: Executor> Engine<E> {
     }
 
     /// How many commands wait in the queues of `mask`.
-    fn backlog(&self, mut mask: u64) -> u32 {
+    pub(super) fn backlog(&self, mut mask: u64) -> u32 {
         let mut sum = 0u32;
         while mask != 0 {
             let id = (mask.trailing_zeros() as u16).wrapping_add(1);

@@ -13,6 +13,8 @@
 //! * [`deck`]: what a worker has in hand, where others can take it.
 //! * [`watch`]: nothing is put off for long.
 //! * [`control`]: what the controller thread does to queues that others serve.
+//! * [`errands`]: what waits for a worker beside the queues.
+//! * [`parts`]: commands that several workers execute.
 //! * [`worker`]: a worker's life.
 //! * [`inline`]: small commands on the vCPU's own thread.
 //! * [`slots`]: how many commands are in the backend at once.
@@ -35,10 +37,12 @@ mod coalescing;
 mod control;
 mod deck;
 mod dispatch;
+mod errands;
 mod fault;
 mod inline;
 mod mailbox;
 mod pace;
+mod parts;
 mod pool;
 mod slots;
 #[allow(unsafe_code)]
@@ -82,15 +86,54 @@ impl<T> From<Result<T, Status>> for Outcome {
     }
 }
 
+/// Why a command has not succeeded when its execution returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// It has failed.
+    Failed(Status),
+    /// It is to be executed in [parts](Executor::parts), at once or one after
+    /// the other, and then finished.
+    InParts,
+}
+
+impl From<Status> for Unfinished {
+    fn from(status: Status) -> Unfinished {
+        Unfinished::Failed(status)
+    }
+}
+
 /// What commands do. Every method may be called from many threads at once.
 pub(crate) trait Executor: Send + Sync + 'static {
     /// Memory that a thread keeps from command to command.
     type Scratch: Default + Send;
     /// Something long that the controller thread leaves to a worker.
     type Job: Send;
+    /// A part of a command.
+    type Part: Send + Sync;
 
     /// Executes a command that came from submission queue `sq_id`.
-    fn execute(&self, sq_id: u16, command: &Command, scratch: &mut Self::Scratch) -> Outcome;
+    fn execute(
+        &self,
+        sq_id: u16,
+        command: &Command,
+        scratch: &mut Self::Scratch,
+    ) -> Result<(), Unfinished>;
+
+    /// The parts, at least one, of a command that [`Executor::execute`] has just
+    /// left [in parts](Unfinished::InParts) with this `scratch`.
+    fn parts(&self, scratch: &Self::Scratch) -> Box<[Self::Part]>;
+
+    /// Executes a part of a command.
+    fn execute_part(&self, part: &Self::Part) -> Result<(), Status>;
+
+    /// All parts of a command from submission queue `sq_id` have ended, the
+    /// first that failed as `result` says. Returns how the command ends.
+    fn finish_parts(
+        &self,
+        sq_id: u16,
+        command: &Command,
+        result: Result<(), Status>,
+    ) -> Result<(), Status>;
 
     /// Executes both commands of a fused operation, `execute`'s rules applying
     /// to each.

@@ -5,14 +5,16 @@
 //! reports.
 
 use super::deck::{Commands, Deck};
+use super::errands::Errand;
 use super::pace::BATCH;
 use super::pool::{Notified, Pool};
-use super::{Engine, Executor, Fault, Inline, Limits, Mail, Mailbox, Outcome};
+use super::{Engine, Executor, Fault, Inline, Limits, Mail, Mailbox, Outcome, Unfinished};
 use crate::host::Host;
 use crate::memory::{Region, Segment};
 use crate::queue::{CompletionParameters, Interrupts, SubmissionParameters};
 use crate::sync::{AtomicU32, Ordering, thread};
 use crate::wire::command::Command;
+use crate::wire::status::Status;
 use std::sync::Arc;
 
 /// Work that producers add and workers take.
@@ -131,17 +133,35 @@ fn no_doorbell_is_missed_by_a_pool_that_hands_the_search_on() {
 }
 
 /// Commands that only count themselves, and a host without memory or vectors.
+#[derive(Default)]
 struct Count {
     done: AtomicU32,
+    /// Commands in parts whose parts have all ended.
+    finished: AtomicU32,
 }
 
 impl Executor for Count {
     type Scratch = ();
     type Job = ();
+    type Part = ();
 
-    fn execute(&self, _: u16, _: &Command, (): &mut ()) -> Outcome {
+    fn execute(&self, _: u16, _: &Command, (): &mut ()) -> Result<(), Unfinished> {
         self.done.fetch_add(1, Ordering::SeqCst);
-        Outcome::SUCCESS
+        Ok(())
+    }
+
+    fn parts(&self, (): &()) -> Box<[()]> {
+        [(), ()].into()
+    }
+
+    fn execute_part(&self, (): &()) -> Result<(), Status> {
+        self.done.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn finish_parts(&self, _: u16, _: &Command, result: Result<(), Status>) -> Result<(), Status> {
+        self.finished.fetch_add(1, Ordering::SeqCst);
+        result
     }
 
     fn execute_fused(&self, _: u16, _: [&Command; 2], (): &mut ()) -> [Outcome; 2] {
@@ -183,7 +203,7 @@ fn no_command_is_left_behind_by_the_engine() {
     check(1, || {
         let memory = Arc::new(Region::zeroed(2 * 4096).expect("memory"));
         let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, cpus: 2 };
-        let executor = Count { done: AtomicU32::new(0) };
+        let executor = Count::default();
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let fault = Arc::new(Fault::new("model"));
         let mailbox = Arc::new(Mailbox::new());
@@ -273,7 +293,7 @@ fn a_command_is_begun_by_the_worker_or_by_the_thief() {
 fn what_is_put_off_is_looked_after() {
     check(3, || {
         let limits = Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, cpus: 2 };
-        let executor = Count { done: AtomicU32::new(0) };
+        let executor = Count::default();
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let fault = Arc::new(Fault::new("model"));
         let mailbox = Arc::new(Mailbox::new());
@@ -302,4 +322,68 @@ fn what_is_put_off_is_looked_after() {
         }
         assert!(!cq.is_unsignalled(), "it waits for ever");
     });
+}
+
+/// A worker begins a command in parts, another one helps, and meanwhile the
+/// queue is closed or not: the command ends once, and whoever closes the queue
+/// is told.
+fn ends_once(closing: bool) {
+    check(3, move || {
+        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, cpus: 2 };
+        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
+        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
+        let memory = Region::zeroed(2 * 4096).expect("memory");
+        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
+        cq.open(half(0), CompletionParameters { size: 4, vector: None });
+        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        assert_eq!(cq.reserve(1), 1);
+        let take = |engine: &Engine<Count>| {
+            while let Some(Errand::Part(part)) = engine.errands.take() {
+                engine.run_part(part);
+            }
+        };
+        sq.stay();
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                engine.begin_parts(1, &command(7), [(), ()].into());
+                engine.sq(1).expect("a slot").leave(&|| engine.mailbox.post(Mail::IDLE));
+                take(&engine);
+            })
+        };
+        let helper = {
+            let engine = engine.clone();
+            thread::spawn(move || take(&engine))
+        };
+        let mut told = false;
+        if closing {
+            sq.close();
+            engine.drop_closed_parts();
+            told = sq.is_idle();
+        }
+        worker.join().expect("a worker");
+        helper.join().expect("a helper");
+        told |= engine.mailbox.take().contains(Mail::IDLE);
+        assert_eq!(told, closing, "nobody waits for it, or it is told");
+        assert!(sq.is_idle() && engine.errands.count() == 0);
+        let posted = |at: usize| memory.segment().load32(at + 12, Ordering::Relaxed) != Some(0);
+        assert!(posted(0) && !posted(16), "not one completion");
+        let executor = engine.executor();
+        let done = executor.done.load(Ordering::SeqCst);
+        let finished = executor.finished.load(Ordering::SeqCst) == 1;
+        // All of it, or what had begun when the queue was closed.
+        assert!(finished && done == 2 || closing && !finished && done < 2);
+    });
+}
+
+#[test]
+fn a_command_in_parts_ends_once() {
+    ends_once(false);
+}
+
+#[test]
+fn a_command_in_parts_ends_once_though_its_queue_is_closed() {
+    ends_once(true);
 }

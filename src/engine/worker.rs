@@ -4,6 +4,7 @@
 
 use super::deck::{Commands, Deck};
 use super::dispatch::{Engine, Fetch};
+use super::errands::Errand;
 use super::mailbox::Mail;
 use super::pace::{BATCH, Measurement};
 use super::slots::Slot;
@@ -14,7 +15,7 @@ use crate::wire::command::Command;
 
 /// What a search found.
 enum Found<'a, E: Executor> {
-    Job(E::Job),
+    Errand(Errand<E>),
     Commands { id: u16, queue: &'a SubmissionQueue, count: usize, _visit: Visit<'a> },
 }
 
@@ -31,22 +32,31 @@ impl<E: Executor> Engine<E> {
         // Workers start at different queues, so that none is favoured.
         let mut cursor = me as u32;
         let mut turn = 0u32;
-        // A job that continues as the next leaves commands their turn between.
-        let mut after_job = false;
+        // A job that continues as the next leaves commands their turn between,
+        // and so does a part of a command.
+        let mut after_errand = false;
         loop {
-            let Some((slot, found)) = search(self, &mut cursor, after_job, &mut commands, &idle)
+            let Some((slot, found)) = search(self, &mut cursor, after_errand, &mut commands, &idle)
             else {
                 if self.pool.sleep(me, || self.has_work()) {
                     continue;
                 }
                 return;
             };
-            after_job = matches!(found, Found::Job(_));
+            after_errand = matches!(found, Found::Errand(_));
             match found {
-                Found::Job(job) => {
+                Found::Errand(Errand::Job(job)) => {
                     self.pool.found();
                     self.wake_if_work();
                     self.executor.run(job);
+                }
+                Found::Errand(Errand::Part(part)) => {
+                    turn = turn.wrapping_add(1);
+                    let measurement = self.pace.measure(turn);
+                    self.take_part(part, deck);
+                    if let Some(nanoseconds) = measurement.and_then(Measurement::end) {
+                        self.pace.measured(nanoseconds, 1);
+                    }
                 }
                 Found::Commands { id, queue, count, _visit } => {
                     let commands = commands.get(..count).unwrap_or_default();
@@ -115,13 +125,13 @@ impl<E: Executor> Engine<E> {
     }
 }
 
-/// Looks once at all that may have work: jobs first, unless `after_job`; the
+/// Looks once at all that may have work: errands first, unless `after_errand`; the
 /// queues beginning after the one that was served last. Fetches into
 /// `commands`.
 fn search<'a, E: Executor>(
     engine: &'a Engine<E>,
     cursor: &mut u32,
-    after_job: bool,
+    after_errand: bool,
     commands: &mut [Command],
     idle: &'a dyn Fn(),
 ) -> Option<(Slot<'a>, Found<'a, E>)> {
@@ -129,8 +139,8 @@ fn search<'a, E: Executor>(
         return None;
     }
     let slot = engine.slots.take()?;
-    if !after_job && let Some(job) = engine.take_job() {
-        return Some((slot, Found::Job(job)));
+    if !after_errand && let Some(errand) = engine.errands.take() {
+        return Some((slot, Found::Errand(errand)));
     }
     if let Some(stolen) = engine.steal(commands, idle) {
         return Some((slot, stolen));
@@ -154,8 +164,8 @@ fn search<'a, E: Executor>(
             return Some((slot, Found::Commands { id, queue, count, _visit: visit }));
         }
     }
-    if after_job && let Some(job) = engine.take_job() {
-        return Some((slot, Found::Job(job)));
+    if after_errand && let Some(errand) = engine.errands.take() {
+        return Some((slot, Found::Errand(errand)));
     }
     None
 }

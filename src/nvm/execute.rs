@@ -6,9 +6,10 @@ use super::counters::{Counters, Totals};
 use super::exclusion::Exclusion;
 use super::reports::{Report, Reports};
 use super::scratch::Scratch;
+use super::space::Range;
 use crate::backend::{Backend, Error};
 use crate::data_pointer::{self, Direction, MAX_TRANSFER, Sgl};
-use crate::engine::{Executor, Outcome};
+use crate::engine::{Executor, Outcome, Unfinished};
 use crate::host::Host;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded};
 use crate::wire::command::{Command, fuse, io, psdt};
@@ -130,30 +131,38 @@ impl Nvm {
         Totals::of(self.counters.iter().map(|padded| &padded.0))
     }
 
-    fn perform(&self, sq_id: u16, command: &Command, scratch: &mut Scratch) -> Result<(), Status> {
+    fn perform(
+        &self,
+        sq_id: u16,
+        command: &Command,
+        scratch: &mut Scratch,
+    ) -> Result<(), Unfinished> {
         match command.fuse() {
             fuse::NORMAL => {}
             // The queue hands out the halves of a fused operation together.
             fuse::FIRST | fuse::SECOND => {
-                return Err(Status::ABORTED_MISSING_FUSED.do_not_retry());
+                return Err(Status::ABORTED_MISSING_FUSED.do_not_retry().into());
             }
-            _ => return Err(Status::INVALID_FIELD.do_not_retry()),
+            _ => return Err(Status::INVALID_FIELD.do_not_retry().into()),
         }
         self.admit(command)?;
         match command.opcode {
-            io::READ => self.read(sq_id, command, scratch),
+            io::READ => self.read(sq_id, command, scratch)?,
             io::WRITE => {
                 let transfer = self.transfer(command)?;
                 let _changing = self.exclusion.change(transfer.offset, transfer.len as u64);
-                self.write(sq_id, command, transfer, scratch)
+                self.write(sq_id, command, transfer, scratch)?;
             }
-            io::FLUSH => self.flush(command),
-            io::COMPARE => self.compare(sq_id, command, self.transfer(command)?, scratch),
-            io::WRITE_ZEROES => self.write_zeroes(command),
-            io::DATASET_MANAGEMENT if self.offers.dsm => self.dataset_management(command, scratch),
-            io::VERIFY => self.verify(sq_id, command, scratch),
-            _ => Err(Status::INVALID_OPCODE.do_not_retry()),
+            io::FLUSH => self.flush(command)?,
+            io::COMPARE => self.compare(sq_id, command, self.transfer(command)?, scratch)?,
+            io::WRITE_ZEROES => self.write_zeroes(command)?,
+            io::DATASET_MANAGEMENT if self.offers.dsm => {
+                return self.dataset_management(command, scratch);
+            }
+            io::VERIFY => self.verify(sq_id, command, scratch)?,
+            _ => return Err(Status::INVALID_OPCODE.do_not_retry().into()),
         }
+        Ok(())
     }
 
     /// What every I/O command has to fulfil, each half of a fused one too.
@@ -314,13 +323,40 @@ pub(super) fn write_status(error: Error) -> Status {
 impl Executor for Nvm {
     type Scratch = Scratch;
     type Job = Box<dyn FnOnce(&Nvm) + Send>;
+    type Part = Range;
 
-    fn execute(&self, sq_id: u16, command: &Command, scratch: &mut Scratch) -> Outcome {
+    fn execute(
+        &self,
+        sq_id: u16,
+        command: &Command,
+        scratch: &mut Scratch,
+    ) -> Result<(), Unfinished> {
         let result = self.perform(sq_id, command, scratch);
+        if let Err(Unfinished::Failed(status)) = result {
+            self.report(sq_id, command, status);
+        }
+        result
+    }
+
+    fn parts(&self, scratch: &Scratch) -> Box<[Range]> {
+        scratch.ranges.as_slice().into()
+    }
+
+    fn execute_part(&self, range: &Range) -> Result<(), Status> {
+        self.free(range)
+    }
+
+    fn finish_parts(
+        &self,
+        sq_id: u16,
+        command: &Command,
+        result: Result<(), Status>,
+    ) -> Result<(), Status> {
+        let result = result.and_then(|()| self.all_freed());
         if let Err(status) = result {
             self.report(sq_id, command, status);
         }
-        result.into()
+        result
     }
 
     fn execute_fused(

@@ -15,6 +15,9 @@
 //! | Write Zeroes | 65536 blocks written | 1, and a flush |
 //! | Dataset Management | each block of the namespace freed once | 256, and a flush |
 //!
+//! The ranges of Dataset Management are freed at once, by as many workers as
+//! there are slots; all else is one worker's.
+//!
 //! A list of descriptors adds [`MAX_DESCRIPTORS`] of 16 bytes, a PRP list 8
 //! bytes for each page of data.
 //!

@@ -2,6 +2,7 @@
 
 //! Memory that a thread keeps from command to command.
 
+use super::space::Range;
 use crate::data_pointer::Segments;
 use crate::memory::{Region, Segment};
 use crate::wire::status::Status;
@@ -17,8 +18,7 @@ pub(crate) struct Scratch {
     /// Where the command's data lies in guest memory.
     pub(super) segments: Segments,
     buffer: Option<Region>,
-    /// Ranges of bytes, as start and end.
-    pub(super) ranges: Vec<(u64, u64)>,
+    pub(super) ranges: Vec<Range>,
 }
 
 impl Scratch {

@@ -7,6 +7,7 @@ use super::execute::{Nvm, write_status};
 use super::scratch::Scratch;
 use crate::backend::Error;
 use crate::data_pointer::{self, Direction};
+use crate::engine::Unfinished;
 use crate::wire::command::Command;
 use crate::wire::status::Status;
 
@@ -16,6 +17,9 @@ const RANGE_SIZE: usize = 16;
 
 /// The most ranges of one command.
 const MAX_RANGES: usize = 256;
+
+/// A range of bytes, as start and end.
+pub(crate) type Range = (u64, u64);
 
 impl Nvm {
     /// Has the blocks read as zeroes. With the Deallocate bit (DEAC) their
@@ -45,12 +49,12 @@ impl Nvm {
     /// The list is copied once, and all of it is checked before anything is
     /// done. Ranges that meet are one: so the cost is that of freeing each
     /// block once, whatever the list says, and more units of the store are
-    /// whole.
+    /// whole. Where there are more, each is a part of the command.
     pub(super) fn dataset_management(
         &self,
         command: &Command,
         scratch: &mut Scratch,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unfinished> {
         const DEALLOCATE: u32 = 1 << 2;
         self.check_namespace(command)?;
         let count = usize::try_from(command.cdw10.get() & 0xff).unwrap_or(0).saturating_add(1);
@@ -75,11 +79,23 @@ impl Nvm {
             return Ok(());
         }
         join_neighbours(ranges);
-        for (start, end) in ranges.iter() {
-            let len = end.saturating_sub(*start);
-            let _changing = self.exclusion.change(*start, len);
-            self.backend.deallocate(*start, len).map_err(write_status)?;
+        match ranges.as_slice() {
+            [] => {}
+            [range] => self.free(range)?,
+            _ => return Err(Unfinished::InParts),
         }
+        Ok(self.all_freed()?)
+    }
+
+    /// Gives back the space of one range.
+    pub(super) fn free(&self, (start, end): &Range) -> Result<(), Status> {
+        let len = end.saturating_sub(*start);
+        let _changing = self.exclusion.change(*start, len);
+        self.backend.deallocate(*start, len).map_err(write_status)
+    }
+
+    /// All ranges of a command have been freed.
+    pub(super) fn all_freed(&self) -> Result<(), Status> {
         if self.writes_through() {
             self.backend.flush().map_err(write_status)?;
         }
@@ -94,9 +110,9 @@ fn parse(range: &[u8]) -> Option<(u64, u64)> {
     Some((u64::from(u32::from_le_bytes(*length)), u64::from_le_bytes(*slba)))
 }
 
-/// Sorts ranges, given as start and end, and makes one of those that overlap or
+/// Sorts ranges, and makes one of those that overlap or
 /// meet.
-fn join_neighbours(ranges: &mut Vec<(u64, u64)>) {
+fn join_neighbours(ranges: &mut Vec<Range>) {
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
         let joined = next.0 <= last.1;

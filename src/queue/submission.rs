@@ -10,6 +10,7 @@ use crate::sync::{
     thread,
 };
 use crate::wire::command::{Command, ENTRY_SIZE};
+use std::collections::VecDeque;
 use zerocopy::IntoBytes;
 
 /// A submission queue's slot. The queue in it comes and goes; the slot stays.
@@ -28,8 +29,8 @@ pub(crate) struct SubmissionQueue {
     in_flight: AtomicU32,
     /// The last visitor is to be reported though the queue is open.
     watched: AtomicBool,
-    /// The head, for completions.
-    head: AtomicU16,
+    /// The head, for completions; and [`HELD`].
+    head: AtomicU32,
     /// The claim: whoever has set it fetches. It is not the lock, so that a
     /// thread can tell that a queue is claimed without trying: else workers
     /// would spin for as long as a holder is kept from its CPU.
@@ -43,13 +44,16 @@ struct Ring {
     memory: Option<Segment>,
     size: u32,
     head: u32,
-    /// Positions of entries that wait no more: their commands were aborted.
-    struck: Vec<u32>,
+    /// What was taken off the ring and waits here, before all in the ring:
+    /// commands before one that was aborted, and gaps where such were.
+    held: VecDeque<Option<Command>>,
 }
 
-/// The most entries that are struck out at once: looking for one in the list
-/// must stay quick.
-const MAX_STRUCK: usize = 64;
+/// The most that is held, which is memory of ours.
+const MAX_HELD: usize = 64;
+
+/// Beside the head: something is held.
+const HELD: u32 = 1 << 16;
 
 /// What a queue is created with.
 #[derive(Clone, Copy, Debug)]
@@ -85,9 +89,9 @@ impl SubmissionQueue {
             cq_id: AtomicU16::new(0),
             in_flight: AtomicU32::new(0),
             watched: AtomicBool::new(false),
-            head: AtomicU16::new(0),
+            head: AtomicU32::new(0),
             claimed: AtomicBool::new(false),
-            ring: Mutex::new(Ring { memory: None, size: 0, head: 0, struck: Vec::new() }),
+            ring: Mutex::new(Ring { memory: None, size: 0, head: 0, held: VecDeque::new() }),
         }
     }
 
@@ -107,7 +111,7 @@ impl SubmissionQueue {
 
     /// The head to report in completions.
     pub(crate) fn head(&self) -> u16 {
-        self.head.load(Ordering::Relaxed)
+        (self.head.load(Ordering::Relaxed) & 0xffff) as u16
     }
 
     /// Opens the queue over `memory`, which is [`SubmissionQueue::bytes`] long.
@@ -115,7 +119,7 @@ impl SubmissionQueue {
     /// [`SubmissionQueue::is_idle`].
     pub(crate) fn open(&self, memory: Segment, parameters: SubmissionParameters) {
         let SubmissionParameters { size, cq_id } = parameters;
-        *lock(&self.ring) = Ring { memory: Some(memory), size, head: 0, struck: Vec::new() };
+        *lock(&self.ring) = Ring { memory: Some(memory), size, head: 0, held: VecDeque::new() };
         self.size.store(size, Ordering::Relaxed);
         self.cq_id.store(cq_id, Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
@@ -153,12 +157,13 @@ impl SubmissionQueue {
     pub(crate) fn has_work(&self) -> bool {
         fence_after_rmw();
         let tail = self.tail.load();
-        tail.is_open() && tail.value() != u32::from(self.head.load(Ordering::SeqCst))
+        // A head with [`HELD`] is no tail's value.
+        tail.is_open() && tail.value() != self.head.load(Ordering::SeqCst)
     }
 
     /// How many entries wait, more or less: others fetch and ring meanwhile.
     pub(crate) fn backlog(&self) -> u32 {
-        let (tail, head) = (self.tail.load(), u32::from(self.head.load(Ordering::Relaxed)));
+        let (tail, head) = (self.tail.load(), u32::from(self.head()));
         let size = self.size.load(Ordering::Relaxed);
         if tail.is_open() { distance(head, tail.value(), size).min(size) } else { 0 }
     }
@@ -181,8 +186,23 @@ impl SubmissionQueue {
     /// Enters the queue, which may be closed, beside another visitor who is
     /// certainly there: to take over what that one has fetched.
     pub(crate) fn visit_beside<'a>(&'a self, left_empty: &'a dyn Fn()) -> Visit<'a> {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.stay();
         Visit { queue: self, left_empty }
+    }
+
+    /// As [`SubmissionQueue::visit_beside`], until [`SubmissionQueue::leave`].
+    pub(crate) fn stay(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Ends a visit; for `left_empty` see [`SubmissionQueue::visit`].
+    pub(crate) fn leave(&self, left_empty: &dyn Fn()) {
+        let last = self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        // Either this sees the queue closed, or the closer sees it idle.
+        fence_after_rmw();
+        if last && (!self.is_open() || self.watched.load(Ordering::SeqCst)) {
+            left_empty();
+        }
     }
 }
 
@@ -212,12 +232,7 @@ impl<'a> Visit<'a> {
 
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
-        let last = self.queue.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
-        // Either this sees the queue closed, or the closer sees it idle.
-        fence_after_rmw();
-        if last && (!self.queue.is_open() || self.queue.watched.load(Ordering::SeqCst)) {
-            (self.left_empty)();
-        }
+        self.queue.leave(self.left_empty);
     }
 }
 
@@ -236,7 +251,13 @@ impl Claim<'_> {
         if self.ring.memory.is_none() || !tail.is_open() || tail.value() >= self.ring.size {
             return 0;
         }
-        distance(self.ring.head, tail.value(), self.ring.size)
+        let in_ring = distance(self.ring.head, tail.value(), self.ring.size);
+        in_ring.wrapping_add(self.held())
+    }
+
+    /// Those of them that are not in the ring any more.
+    fn held(&self) -> u32 {
+        self.ring.held.len() as u32
     }
 
     /// Copies the entry that is `index` entries after the head; false if it
@@ -245,51 +266,82 @@ impl Claim<'_> {
         if index >= self.waiting() {
             return false;
         }
-        let at = advance(self.ring.head, index, self.ring.size);
-        if self.ring.struck.contains(&at) {
-            return false;
-        }
-        let at = (at as usize).saturating_mul(ENTRY_SIZE);
+        let Some(index) = index.checked_sub(self.held()) else {
+            let held = self.ring.held.get(index as usize).and_then(Option::as_ref);
+            return held.is_some_and(|held| {
+                *command = *held;
+                true
+            });
+        };
+        let at =
+            (advance(self.ring.head, index, self.ring.size) as usize).saturating_mul(ENTRY_SIZE);
         let entry = self.ring.memory.and_then(|memory| memory.slice(at, ENTRY_SIZE));
         entry.and_then(|entry| entry.read(command.as_mut_bytes())).is_some()
     }
 
     /// Takes entries that were struck out off the front of the queue.
     pub(crate) fn skip_struck(&mut self) {
-        while !self.ring.struck.is_empty() && self.waiting() > 0 {
-            let head = self.ring.head;
-            let Some(found) = self.ring.struck.iter().position(|at| *at == head) else { break };
-            self.ring.struck.swap_remove(found);
+        while let Some(None) = self.ring.held.front() {
             self.consume(1);
         }
     }
 
     /// Strikes out the first waiting entry whose command identifier is `cid`.
     /// Returns whether there is one.
+    ///
+    /// Once its completion is seen, guests use its place in the ring again,
+    /// whatever the head may be. So it leaves the ring now, and with it all
+    /// entries before it; if those are too many to be held, nothing is struck.
     pub(crate) fn strike(&mut self, cid: u16) -> bool {
-        // Identifier and flags share the entry's first 32 bits with the opcode.
-        let Some(memory) = self.ring.memory else { return false };
-        for index in 0..self.waiting() {
-            let at = advance(self.ring.head, index, self.ring.size);
-            let word = memory.load32((at as usize).saturating_mul(ENTRY_SIZE), Ordering::Relaxed);
-            if word.is_some_and(|word| word >> 16 == u32::from(cid))
-                && !self.ring.struck.contains(&at)
-            {
-                // A guest that aborts all that waits makes this list long, but
-                // its search slow for that queue alone.
-                if self.ring.struck.len() >= MAX_STRUCK {
-                    return false;
-                }
-                self.ring.struck.push(at);
-                return true;
-            }
+        let is_meant = |held: &&mut Option<Command>| {
+            held.as_ref().is_some_and(|command| command.cid.get() == cid)
+        };
+        if let Some(held) = self.ring.held.iter_mut().find(is_meant) {
+            *held = None;
+            return true;
         }
-        false
+        let Some(found) = self.find(cid) else { return false };
+        if self.ring.held.len().saturating_add(found as usize) >= MAX_HELD {
+            return false;
+        }
+        let mut command = Command::zeroed();
+        for _ in 0..found {
+            // Each one goes behind what is held: it is the next in the ring.
+            if !self.peek(self.held(), &mut command) {
+                return false;
+            }
+            self.ring.held.push_back(Some(command));
+            self.advance_ring(1);
+        }
+        self.ring.held.push_back(None);
+        self.advance_ring(1);
+        true
+    }
+
+    /// How many entries after the head of the ring a command is.
+    fn find(&self, cid: u16) -> Option<u32> {
+        let memory = self.ring.memory?;
+        (0..self.waiting().saturating_sub(self.held())).find(|index| {
+            let at = advance(self.ring.head, *index, self.ring.size) as usize;
+            // Identifier and flags share the entry's first 32 bits with the
+            // opcode.
+            let word = memory.load32(at.saturating_mul(ENTRY_SIZE), Ordering::Relaxed);
+            word.is_some_and(|word| word >> 16 == u32::from(cid))
+        })
     }
 
     /// Takes the first `count` entries, which have been copied, off the queue.
     pub(crate) fn consume(&mut self, count: u32) {
+        let held = count.min(self.held());
+        if held > 0 {
+            self.ring.held.drain(..held as usize);
+        }
+        self.advance_ring(count.wrapping_sub(held));
+    }
+
+    fn advance_ring(&mut self, count: u32) {
         self.ring.head = advance(self.ring.head, count, self.ring.size);
-        self.queue.head.store((self.ring.head & 0xffff) as u16, Ordering::Relaxed);
+        let held = if self.ring.held.is_empty() { 0 } else { HELD };
+        self.queue.head.store(self.ring.head | held, Ordering::Relaxed);
     }
 }

@@ -66,6 +66,13 @@ pub(crate) struct Flight {
     pub lists: Vec<Keep>,
 }
 
+impl Flight {
+    /// Whether some of it may be done and the rest not.
+    fn has_parts(&self) -> bool {
+        matches!(&self.effect, Effect::Change { ranges, .. } if ranges.len() > 1)
+    }
+}
+
 /// What the SMART log counts it as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
@@ -415,6 +422,15 @@ impl World {
         }
     }
 
+    /// The command did what it does, or nothing, or some of it.
+    pub(crate) fn abandon(&mut self, flight: &Flight, now: Moment) {
+        if let Effect::Change { ranges, .. } = &flight.effect {
+            for (lba, blocks) in ranges {
+                self.disk.abandon(flight.begun, now, *lba, *blocks);
+            }
+        }
+    }
+
     /// The command did nothing.
     pub(crate) fn cancel(&mut self, flight: &Flight) {
         if let Effect::Change { ranges, .. } = &flight.effect {
@@ -494,6 +510,8 @@ impl World {
             };
             *count = (count.0 + 1, count.1 + 1);
             self.succeed(&flight, now)?;
+        } else if code == Status::ABORTED_SQ_DELETED && flight.has_parts() {
+            self.abandon(&flight, now);
         } else {
             self.cancel(&flight);
         }
@@ -524,24 +542,13 @@ impl World {
 
     /// The guest uses the entry and all before it again.
     fn take_back(&mut self, flight: &mut Flight, completion: &Completion) -> Done {
-        let alone = !self.flights.keys().any(|(sq, _)| *sq == flight.sq);
         let Some(sq) = self.sqs[usize::from(flight.sq)].as_mut() else { return Ok(()) };
-        if completion.status.code() != Status::ABORTED_BY_REQUEST {
-            sq.taken = sq.taken.max(flight.number + 1);
-            if let Some(at) = sq.slot(flight.number) {
-                self.machine.write(at, &[0xff; 64]);
-            }
-            return Ok(());
-        }
-        // It may have ended before its entry was taken. With nothing else to
-        // come, its completion has to say that there is room.
-        if alone {
-            let entries = u64::from(sq.ring.entries());
-            let step = (u64::from(completion.sqhd) + entries - sq.taken % entries) % entries;
-            if step <= sq.submitted - sq.taken {
-                sq.taken += step;
-            }
-            ensure!(sq.room() > 0, "the queue is full for ever");
+        let entries = u64::from(sq.ring.entries());
+        let step = (u64::from(completion.sqhd) + entries - sq.taken % entries) % entries;
+        ensure!(sq.taken + step > flight.number, "its own entry is not free");
+        sq.taken = sq.taken.max(flight.number + 1);
+        if let Some(at) = sq.slot(flight.number) {
+            self.machine.write(at, &[0xff; 64]);
         }
         Ok(())
     }

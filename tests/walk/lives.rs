@@ -6,7 +6,7 @@
 use super::action::{Again, BadCreate, Io, Op, Place, Wrong};
 use super::events::Events;
 use super::features::Features;
-use super::io::{Counted, Effect};
+use super::io::Counted;
 use super::queues::{Cq, Sq};
 use super::world::{BLOCKS, Done, ENTRIES, Later, PAIRS, World, ensure};
 
@@ -90,11 +90,7 @@ impl World {
         let flights = std::mem::take(&mut self.flights);
         let cut = flights.len() as u64 + self.later.len() as u64;
         for flight in flights.into_values() {
-            if let Effect::Change { ranges, .. } = &flight.effect {
-                for (lba, blocks) in ranges {
-                    self.disk.abandon(flight.begun, now, *lba, *blocks);
-                }
-            }
+            self.abandon(&flight, now);
             match flight.counted {
                 Counted::Read => self.counts.reads.1 += 1,
                 Counted::Write => self.counts.writes.1 += 1,

@@ -11,7 +11,7 @@ use super::scratch::Scratch;
 use super::*;
 use crate::backend::Backend;
 use crate::backend::ram::Ram;
-use crate::engine::{Executor, Outcome};
+use crate::engine::{Executor, Unfinished};
 use crate::host::testing;
 use crate::memory::Region;
 use crate::wire::command::{Command, io};
@@ -39,8 +39,17 @@ fn command(opcode: u8, nsid: u32, slba: u64, nlb_z: u32) -> Command {
 }
 
 fn run(nvm: &Nvm, command: Command) -> Status {
-    let Outcome { status, .. } = nvm.execute(1, &command, &mut Scratch::default());
-    status
+    let mut scratch = Scratch::default();
+    let result = match nvm.execute(1, &command, &mut scratch) {
+        Ok(()) => Ok(()),
+        Err(Unfinished::Failed(status)) => Err(status),
+        Err(Unfinished::InParts) => {
+            let parts = nvm.parts(&scratch);
+            let result = parts.iter().try_for_each(|part| nvm.execute_part(part));
+            nvm.finish_parts(1, &command, result)
+        }
+    };
+    result.err().unwrap_or(Status::SUCCESS)
 }
 
 #[test]
