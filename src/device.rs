@@ -82,7 +82,7 @@ pub fn open_store_over<C: Calls>(
                 line: format!("nvme: ram={mib}: the host has not so much memory: {error}"),
                 errno: libc::ENOMEM,
             })?;
-            Ok(Arc::new(ram))
+            Ok(Arc::new(ram.nodelete(config.nodelete)))
         }
         Store::Path(path) => {
             let store = File::<C, Native>::open(calls, path, &open_options(config));

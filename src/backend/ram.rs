@@ -4,12 +4,14 @@
 
 use std::io;
 
+use super::sys::pages;
 use super::{Backend, Error, Geometry};
 use crate::memory::{Region, Segment, total_len};
 
 /// A store in memory. It takes any offset and length within its size.
 pub struct Ram {
     region: Region,
+    nodelete: bool,
 }
 
 impl Ram {
@@ -24,7 +26,13 @@ impl Ram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let region = usize::try_from(bytes).ok().and_then(Region::zeroed);
-        Ok(Ram { region: region.ok_or(io::ErrorKind::OutOfMemory)? })
+        Ok(Ram { region: region.ok_or(io::ErrorKind::OutOfMemory)?, nodelete: false })
+    }
+
+    /// Whether it gives no memory back to the host, whatever is deallocated.
+    #[must_use]
+    pub fn nodelete(self, nodelete: bool) -> Ram {
+        Ram { nodelete, ..self }
     }
 
     /// The `len` bytes from `offset` on.
@@ -43,10 +51,9 @@ impl Backend for Ram {
             physical_sector_size: 512,
             read_only: false,
             volatile_cache: false,
-            // It has no way to return memory to the host: zeroing what was
-            // never written would take memory instead.
-            can_deallocate: false,
-            deallocation_unit: 512,
+            can_deallocate: !self.nodelete,
+            // Of the rest of a range, the host gets nothing back.
+            deallocation_unit: u32::try_from(pages::page_size()).unwrap_or(4096),
             deallocated_is_zero: true,
         }
     }
@@ -78,13 +85,23 @@ impl Backend for Ram {
         Ok(())
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64, _deallocate: bool) -> Result<(), Error> {
-        self.part(offset, len)?.zero();
+    fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error> {
+        let part = self.part(offset, len)?;
+        if deallocate && !self.nodelete {
+            pages::give_back(&part);
+        } else {
+            part.zero();
+        }
         Ok(())
     }
 
+    /// All of it reads as zeroes, also what is no whole unit.
     fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
-        self.write_zeroes(offset, len, true)
+        let part = self.part(offset, len)?;
+        if !self.nodelete {
+            pages::give_back(&part);
+        }
+        Ok(())
     }
 
     fn never_waits(&self) -> bool {
@@ -152,6 +169,43 @@ mod tests {
         for (offset, len) in [(4096, 1), (0, 4097), (u64::MAX, 1), (1, u64::MAX)] {
             assert_eq!(ram.write_zeroes(offset, len, true), Err(Error::OutOfRange));
             assert_eq!(ram.deallocate(offset, len), Err(Error::OutOfRange));
+        }
+    }
+
+    #[test]
+    fn nothing_is_given_back_where_it_is_not_wanted() {
+        let ram = Ram::new(16384).unwrap().nodelete(true);
+        let guest = Region::zeroed(16384).unwrap();
+        let all = filled(&guest, 0, 16384, 7);
+        ram.write(0, &[all], false).unwrap();
+        assert!(!ram.geometry().can_deallocate);
+        ram.deallocate(0, 8192).unwrap();
+        ram.write_zeroes(8192, 4096, true).unwrap();
+        ram.read(0, &[all]).unwrap();
+        let expected = [&[7; 8192][..], &[0; 4096], &[7; 4096]].concat();
+        assert_eq!(contents(&all), expected);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_host_has_its_memory_back_and_gives_it_again() {
+        const SIZE: usize = 8 << 20;
+        let ram = Ram::new(SIZE as u64).unwrap();
+        let guest = Region::zeroed(SIZE).unwrap();
+        let all = filled(&guest, 0, SIZE, 7);
+        let used = || pages::resident(&ram.region.segment());
+        for give_back in
+            [Ram::deallocate, |ram: &Ram, offset, len| ram.write_zeroes(offset, len, true)]
+        {
+            ram.write(0, &[all], false).unwrap();
+            assert_eq!(used(), SIZE);
+            give_back(&ram, 0, SIZE as u64 / 2).unwrap();
+            assert_eq!(used(), SIZE / 2);
+            give_back(&ram, 0, SIZE as u64).unwrap();
+            assert_eq!(used(), 0);
+            ram.read(0, &[all]).unwrap();
+            assert!(contents(&all).iter().all(|byte| *byte == 0));
+            all.write(&[7; SIZE]).unwrap();
         }
     }
 

@@ -150,11 +150,6 @@ impl ControllerThread {
         }
         match COMMANDS.iter().find(|row| row.opcode == command.opcode) {
             Some(row) => (row.run)(self, command),
-            // There is no command to download an image, and so this one has no
-            // row; but Identify speaks of a slot, which is read-only.
-            None if command.opcode == admin::FIRMWARE_COMMIT => {
-                Handled::Done(Status::INVALID_FIRMWARE_SLOT.do_not_retry().into())
-            }
             None => Handled::Done(Status::INVALID_OPCODE.do_not_retry().into()),
         }
     }

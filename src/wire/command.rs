@@ -104,8 +104,6 @@ pub mod admin {
     pub const GET_FEATURES: u8 = 0x0a;
     /// Asynchronous Event Request.
     pub const ASYNC_EVENT_REQUEST: u8 = 0x0c;
-    /// Firmware Commit.
-    pub const FIRMWARE_COMMIT: u8 = 0x10;
     /// Keep Alive.
     pub const KEEP_ALIVE: u8 = 0x18;
     /// Format NVM.

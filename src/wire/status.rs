@@ -74,8 +74,6 @@ impl Status {
     pub const INVALID_QUEUE_SIZE: Status = specific(0x02);
     /// Asynchronous Event Request Limit Exceeded.
     pub const AER_LIMIT_EXCEEDED: Status = specific(0x05);
-    /// Invalid Firmware Slot.
-    pub const INVALID_FIRMWARE_SLOT: Status = specific(0x06);
     /// Invalid Interrupt Vector.
     pub const INVALID_INTERRUPT_VECTOR: Status = specific(0x08);
     /// Invalid Log Page.

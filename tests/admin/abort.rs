@@ -118,6 +118,77 @@ fn a_queue_whose_commands_are_all_aborted_has_room() {
     }
 }
 
+/// An aborted command's entry is free, and with it those before it, though they
+/// have not begun: guests count what is in flight, and not where the head is.
+#[test]
+fn the_entry_of_an_aborted_command_can_be_used_again() {
+    let one_slot = Settings { io_slots: 1, ..settings() };
+    let setup = setup_with(one_slot, 16 * MIB, |gate| gate);
+    let (blocker, data) = (setup.pair(2, 16), setup.data(512));
+    let pair = setup.pair(1, 8);
+    for index in [0usize, 3, 6] {
+        setup.gate.close();
+        let blocked = blocker.submit(read(&data, 0)).unwrap();
+        assert_eq!(setup.gate.wait_inside(1), 1);
+        let before = setup.gate.log().len();
+        let first: Vec<Entry> = (0..7).map(|lba| write(&data, lba)).collect();
+        let cids = pair.submit_all(&first).unwrap();
+        // That one, and then the one before it, whose entry is free by now.
+        let mut aborted = 0;
+        for index in [Some(index), index.checked_sub(1)].into_iter().flatten() {
+            assert!(setup.abort(1, cids[index]), "{index}");
+            aborted += 1;
+        }
+        pair.poll();
+        let room = pair.raw(|sq, _| sq.room());
+        assert_eq!(room, index as u32 + 1, "{index}");
+        let more: Vec<Entry> = (0..room).map(|n| write(&data, 100 + u64::from(n))).collect();
+        let more = pair.submit_all(&more).unwrap();
+        setup.gate.open();
+        assert!(blocker.wait(blocked).unwrap().status.is_success());
+        let codes = |cids: &[u16]| -> Vec<u16> {
+            cids.iter().map(|cid| pair.wait(*cid).unwrap().status.code()).collect()
+        };
+        let failed = codes(&cids).into_iter().filter(|code| *code != 0).count();
+        assert_eq!(failed, aborted, "{index}");
+        assert!(codes(&more).iter().all(|code| *code == 0));
+        // In their order, with what is aborted left out.
+        let written: Vec<u64> = setup.gate.log()[before..]
+            .iter()
+            .filter_map(|op| match op {
+                devhost::bare::Op::Write { offset, .. } => Some(offset / 512),
+                _ => None,
+            })
+            .collect();
+        assert!(written.is_sorted() && written.len() == 7 - aborted + more.len(), "{written:?}");
+    }
+    assert!(pair.strays().is_empty());
+}
+
+/// What waits before an aborted command is kept in memory of the host: so much
+/// and no more.
+#[test]
+fn a_command_far_behind_others_is_not_aborted() {
+    let one_slot = Settings { io_slots: 1, ..settings() };
+    let setup = setup_with(one_slot, 16 * MIB, |gate| gate);
+    let (blocker, data) = (setup.pair(2, 16), setup.data(512));
+    let pair = setup.pair(1, 512);
+    setup.gate.close();
+    let blocked = blocker.submit(read(&data, 0)).unwrap();
+    assert_eq!(setup.gate.wait_inside(1), 1);
+    let cids = pair.submit_all(&vec![read(&data, 0); 300]).unwrap();
+    for (index, aborted) in [(299, false), (64, false), (63, true), (64, false), (10, true)] {
+        assert_eq!(setup.abort(1, cids[index]), aborted, "{index}");
+    }
+    setup.gate.open();
+    assert!(blocker.wait(blocked).unwrap().status.is_success());
+    for (index, cid) in cids.into_iter().enumerate() {
+        let success = pair.wait(cid).unwrap().status.is_success();
+        assert_eq!(success, ![10, 63].contains(&index), "{index}");
+    }
+    assert!(pair.strays().is_empty());
+}
+
 #[test]
 fn a_command_in_the_store_is_not_aborted() {
     let setup = setup();

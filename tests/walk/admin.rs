@@ -10,7 +10,6 @@ use super::world::{BLOCKS, Done, Later, World, ensure};
 use devhost::driver::{Completion, Data, Entry, Status};
 
 pub(crate) const NOT_NAMESPACE_SPECIFIC: u16 = 0x10f;
-const INVALID_FIRMWARE_SLOT: u16 = 0x106;
 const INVALID_FORMAT: u16 = 0x10a;
 const KNOWN: [u8; 12] = [0, 1, 2, 4, 5, 6, 8, 9, 0xa, 0xc, 0x18, 0x80];
 
@@ -264,7 +263,6 @@ impl World {
     pub(crate) fn refused(&mut self, opcode: u8, flags: u8) -> Done {
         let code = match opcode {
             _ if flags != 0 => Status::INVALID_FIELD,
-            0x10 => INVALID_FIRMWARE_SLOT,
             // Identify with CNS FFh.
             0x06 => Status::INVALID_FIELD,
             _ if KNOWN.contains(&opcode) => return Ok(()),

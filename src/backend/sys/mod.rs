@@ -25,6 +25,8 @@ mod freebsd;
 mod kqueue;
 mod linux;
 #[allow(unsafe_code)]
+pub(crate) mod pages;
+#[allow(unsafe_code)]
 mod raw;
 mod request;
 

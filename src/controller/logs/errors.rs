@@ -87,7 +87,7 @@ impl ErrorLog {
 /// in the command in bits 7:0, its first bit there in bits 10:8.
 fn location(status: Status) -> u16 {
     const BIT: u16 = 1 << 8;
-    const PLACES: [(Status, u16); 11] = [
+    const PLACES: [(Status, u16); 10] = [
         (Status::INVALID_OPCODE, 0),
         (Status::INVALID_NAMESPACE, 4),
         (Status::PRP_OFFSET_INVALID, 24),
@@ -95,7 +95,6 @@ fn location(status: Status) -> u16 {
         (Status::INVALID_QUEUE_ID, 40),
         (Status::INVALID_LOG_PAGE, 40),
         (Status::INVALID_FORMAT, 40),
-        (Status::INVALID_FIRMWARE_SLOT, 40),
         (Status::INVALID_QUEUE_SIZE, 42),
         (Status::INVALID_INTERRUPT_VECTOR, 46),
         // SV, the last bit of dword 10.

@@ -55,8 +55,14 @@ impl Gate {
     /// A store of `bytes` bytes with a volatile cache, open.
     pub fn new(bytes: u64) -> (Gate, GateHandle) {
         let handle = GateHandle::default();
-        let ram = Ram::new(bytes).expect("memory");
-        let geometry = Geometry { volatile_cache: true, can_deallocate: true, ..ram.geometry() };
+        // What it frees it zeroes, so that a large piece takes its time.
+        let ram = Ram::new(bytes).expect("memory").nodelete(true);
+        let geometry = Geometry {
+            volatile_cache: true,
+            can_deallocate: true,
+            deallocation_unit: 512,
+            ..ram.geometry()
+        };
         let gate = Gate {
             ram,
             geometry,
@@ -255,7 +261,7 @@ impl Backend for Gate {
             if self.geometry.read_only {
                 return Err(Error::ReadOnly);
             }
-            self.ram.deallocate(offset, len)
+            self.ram.write_zeroes(offset, len, true)
         })
     }
 
