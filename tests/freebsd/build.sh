@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../.."
 . scripts/common.sh
 . scripts/freebsd-env.sh
 . tests/freebsd/programs.sh
+. tests/freebsd/check.sh
 
 out=$target/freebsd-tests
 rm -rf "$out"
@@ -40,6 +41,10 @@ freebsd_cargo build --release -p devhost --bin bench
 cp "${freebsd_out%/debug}/release/bench" "$out/bench.program"
 
 cp tests/freebsd/run.sh tests/freebsd/stores.sh "$out/"
+for program in "$out"/*.test "$out"/*.check "$out"/*.program; do
+	check_executable "$program"
+done
+
 count=$(find "$out" -name '*.test' -o -name '*.check' | wc -l)
 [ "$count" -gt 1 ] || die "no test was built"
-echo "$((count)) FreeBSD test programs and run.sh in $out"
+echo "$((count)) FreeBSD test programs, nothing undefined in them, and run.sh in $out"

@@ -12,7 +12,7 @@ stores=
 skipped=0
 store_units=
 store_nops=
-store_mount=
+store_mounts=
 store_pool=
 
 skip()
@@ -38,9 +38,10 @@ make_stores()
 	truncate -s 32m "$1/file" || return 1
 	add_store "file:$1/file"
 	if [ "$(id -u)" -ne 0 ]; then
-		for what in "a file on tmpfs" "md of swap" "md of malloc" \
+		for what in "a file on tmpfs" "a file on UFS" "md of swap" \
+		    "md with sectors of 4 KiB" "md of malloc" \
 		    "md of a file" "gnop with sectors of 4 KiB" \
-		    "a ZFS volume as a GEOM provider" \
+		    "a file on ZFS" "a ZFS volume as a GEOM provider" \
 		    "a ZFS volume as a plain device"; do
 			skip "$what: only root can make it"
 		done
@@ -49,17 +50,33 @@ make_stores()
 
 	mkdir "$1/tmpfs"
 	if mount -t tmpfs -o size=128m tmpfs "$1/tmpfs" 2>/dev/null; then
-		store_mount=$1/tmpfs
+		store_mounts=$1/tmpfs
 		truncate -s 32m "$1/tmpfs/file"
 		add_store "file:$1/tmpfs/file"
 	else
 		skip "a file on tmpfs: it cannot be mounted"
 	fi
 
+	mkdir "$1/ufs"
+	if new_md -t swap -s 128m &&
+	    newfs -U "/dev/$unit" >/dev/null 2>&1 &&
+	    mount "/dev/$unit" "$1/ufs" 2>/dev/null; then
+		store_mounts="$1/ufs $store_mounts"
+		truncate -s 32m "$1/ufs/file"
+		add_store "file:$1/ufs/file"
+	else
+		skip "a file on UFS: it cannot be made"
+	fi
+
 	if new_md -t swap -s 32m; then
 		add_store "md:/dev/$unit"
 	else
 		skip "md of swap: it cannot be made"
+	fi
+	if new_md -t swap -s 32m -S 4096; then
+		add_store "md:/dev/$unit"
+	else
+		skip "md with sectors of 4 KiB: it cannot be made"
 	fi
 	# One of malloc cannot be resized, and one of a file would outgrow it.
 	if new_md -t malloc -s 32m; then
@@ -85,6 +102,7 @@ make_stores()
 
 	# Not loaded for this alone: that takes memory for good.
 	if ! kldstat -q -m zfs; then
+		skip "a file on ZFS: ZFS is not loaded"
 		skip "a ZFS volume as a GEOM provider: ZFS is not loaded"
 		skip "a ZFS volume as a plain device: ZFS is not loaded"
 		return
@@ -93,11 +111,18 @@ make_stores()
 	if ! new_md -t swap -s 512m ||
 	    ! zpool create -f -m none -o cachefile=none "$pool" \
 	    "/dev/$unit" 2>/dev/null; then
+		skip "a file on ZFS: no pool can be made"
 		skip "a ZFS volume as a GEOM provider: no pool can be made"
 		skip "a ZFS volume as a plain device: no pool can be made"
 		return
 	fi
 	store_pool=$pool
+	if zfs create -o mountpoint="$1/zfs" "$pool/files" &&
+	    truncate -s 32m "$1/zfs/file"; then
+		add_store "file:$1/zfs/file"
+	else
+		skip "a file on ZFS: it cannot be made"
+	fi
 	for mode in geom dev; do
 		if zfs create -V 32m -o volmode=$mode "$pool/$mode" &&
 		    wait_for "/dev/zvol/$pool/$mode"; then
@@ -128,9 +153,10 @@ remove_stores()
 	for nop in $store_nops; do
 		gnop destroy -f "$nop" && store_nops=
 	done
-	if [ -n "$store_mount" ]; then
-		umount -f "$store_mount" && store_mount=
-	fi
+	for mount in $store_mounts; do
+		umount -f "$mount"
+	done
+	store_mounts=
 	for unit in $store_units; do
 		mdconfig -d -u "$unit" -o force
 	done

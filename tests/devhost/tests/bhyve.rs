@@ -59,6 +59,25 @@ fn settings_come_after_the_option_or_alone() {
     assert!(Device::with_settings(&machine, None, &[]).is_err());
 }
 
+/// bhyve prints errno after the line that says why: it must not be that of some
+/// call in between.
+#[test]
+fn what_bhyve_prints_of_a_start_that_failed_is_the_reason() {
+    let machine = Machine::with_ram(1 << 20);
+    for (slot, line, reason) in [
+        ("4,nvme,/no/such/disk", "path=/no/such/disk: ", "No such file or directory"),
+        ("4,nvme,/", "path=/: is a directory", "Is a directory"),
+        ("4,nvme,ram=8,maxq=65", "nvme: maxq=65: must be ", "Invalid argument"),
+        ("4,nvme,ram=8,sectsz=1024", "nvme: sectsz=1024: must be ", "Invalid argument"),
+        ("4,nvme,ram=8796093022207", "the host has not so much memory", "Cannot allocate memory"),
+    ] {
+        let error = Device::new(&machine, slot).err().unwrap().to_string();
+        assert!(error.contains(line), "{slot}: {error}");
+        let last = format!("device emulation initialization error: {reason}");
+        assert!(error.contains(&last), "{slot}: {error}");
+    }
+}
+
 #[test]
 fn what_is_said_can_be_collected() {
     let capture = LogCapture::start();

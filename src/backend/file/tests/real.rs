@@ -157,6 +157,8 @@ fn memory_of_any_alignment_goes_around_the_cache() {
             .unwrap();
         assert_eq!(found, guest.contents());
     }
+    // FreeBSD takes any offset.
+    #[cfg(target_os = "linux")]
     assert_eq!(store.read(1, &Guest::new(&[512], 0).list), Err(Error::Invalid));
 }
 
