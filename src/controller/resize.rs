@@ -96,3 +96,24 @@ impl ControllerThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::file::{OpenOptions, open};
+    use crate::backend::ram::Ram;
+
+    /// FreeBSD tells of a file's changes, and so is asked seldom.
+    #[test]
+    fn a_store_is_asked_as_often_as_it_needs_to_be() {
+        assert_eq!(Watch::new(&Ram::new(1 << 20).unwrap()).due, None);
+
+        let path = std::env::temp_dir().join(format!("bhyve-nvme-resize.{}", std::process::id()));
+        std::fs::write(&path, [0; 4096]).unwrap();
+        let store = open(&path, &OpenOptions::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let begun = Instant::now();
+        let due = Watch::new(&store).due.unwrap().duration_since(begun).as_secs();
+        assert!(if cfg!(target_os = "freebsd") { due >= 59 } else { due < 59 }, "{due} s");
+    }
+}
