@@ -8,8 +8,8 @@
 #: make test          everything that has to hold; each step also by itself:
 #:                      fmt-check clippy man-check makefile-check
 #:                      conformance unit model glue c-abi overlay port
-#:                      freebsd-clippy freebsd freebsd-tests benches
-#:                      sanitize guest-tests boots flush-mutants
+#:                      kit-check freebsd-clippy freebsd freebsd-tests
+#:                      benches sanitize guest-tests boots flush-mutants
 #: make bench         the figures, beside the limits of this machine
 #: make install       library, header, glue, manual and examples (PREFIX,
 #:                    DESTDIR)
@@ -30,13 +30,13 @@ DESTDIR?=
 
 # What "make test" runs, the quick and the likely to fail first.
 TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
-	glue c-abi overlay port freebsd-clippy freebsd freebsd-tests benches \
-	sanitize guest-tests boots flush-mutants
+	glue c-abi overlay port kit-check freebsd-clippy freebsd freebsd-tests \
+	benches sanitize guest-tests boots flush-mutants
 
 .PHONY: all help demo test bench install clean fmt lint header guests \
 	port-crates fmt-check clippy man-check makefile-check conformance unit \
-	model glue c-abi overlay port freebsd-clippy freebsd freebsd-tests \
-	benches sanitize guest-tests boots flush-mutants
+	model glue c-abi overlay port kit-check freebsd-clippy freebsd \
+	freebsd-tests benches sanitize guest-tests boots flush-mutants
 
 all:
 	cargo build --release
@@ -110,6 +110,9 @@ overlay:
 
 port:
 	sh tests/port.sh
+
+kit-check:
+	sh tests/freebsd/kit.sh
 
 freebsd-clippy:
 	sh tests/freebsd/clippy.sh
