@@ -11,6 +11,7 @@ use crate::controller::{Controller, Identity, Settings};
 use crate::host::Host;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a device could not be made: one line for the operator, and the errno
 /// that bhyve is to print.
@@ -141,6 +142,8 @@ pub fn settings(config: &Config, geometry: Geometry) -> Result<Settings, DeviceE
             Dsm::Disable => false,
         },
         sgl: config.sgl,
+        dbbuf: config.dbbuf,
+        spin: Duration::from_micros(config.spin.into()),
         identity: Identity {
             serial: config.ser,
             eui64: config.eui64,

@@ -168,6 +168,21 @@ impl Segment {
         Some(u32::from_le(self.word32(offset)?.load(order)))
     }
 
+    /// Stores the 32-bit little-endian `value` at byte `offset` if `current` is
+    /// there, in one access; `None` if it is not, or if the word is not inside
+    /// or not aligned.
+    pub fn exchange32(
+        &self,
+        offset: usize,
+        current: u32,
+        value: u32,
+        order: Ordering,
+    ) -> Option<()> {
+        let word = self.word32(offset)?;
+        word.compare_exchange(current.to_le(), value.to_le(), order, Ordering::Relaxed).ok()?;
+        Some(())
+    }
+
     /// The list as C's `struct iovec` array, for system calls.
     pub fn as_iovec(segments: &[Segment]) -> *const libc::iovec {
         segments.as_ptr().cast()

@@ -71,6 +71,8 @@ fn defaults() -> Config {
         eui64: [0x58, 0x9c, 0xfc, 0x20, 0x44, 0xbf, 0x00, 0x01],
         dsm: Dsm::Auto,
         sgl: true,
+        dbbuf: true,
+        spin: 0,
         bootindex: None,
         nocache: false,
         sync: false,
@@ -137,6 +139,9 @@ fn legal_values() {
         ("d,sgl", defaults()),
         ("d,sgl=off", Config { sgl: false, ..defaults() }),
         ("d,sgl=on", defaults()),
+        ("d,dbbuf=off", Config { dbbuf: false, ..defaults() }),
+        ("d,spin=20", Config { spin: 20, ..defaults() }),
+        ("d,spin=1000", Config { spin: 1000, ..defaults() }),
         ("d,dsm=enable", Config { dsm: Dsm::Enable, ..defaults() }),
         ("d,dsm=disable", Config { dsm: Dsm::Disable, ..defaults() }),
         ("d,dsm=Disable", Config { dsm: Dsm::Disable, ..defaults() }),
@@ -240,6 +245,7 @@ fn illegal_values_stop_the_start() {
         ("inline=auto", FLAG),
         ("nguid=maybe", FLAG),
         ("sgl=auto", FLAG),
+        ("dbbuf=maybe", FLAG),
         ("sgl=", FLAG),
     ];
     for (option, legal) in table {

@@ -107,6 +107,10 @@ pub struct Config {
     pub dsm: Dsm,
     /// Whether SGLs are offered beside PRPs.
     pub sgl: bool,
+    /// Whether shadow doorbells are offered.
+    pub dbbuf: bool,
+    /// Microseconds for which a worker looks for work before it sleeps.
+    pub spin: u16,
     /// Place in the firmware's boot order, not negative.
     pub bootindex: Option<i32>,
     /// Bypass the host's cache. False for a RAM disk, as are `sync` and `ro`.

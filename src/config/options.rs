@@ -59,6 +59,8 @@ pub(super) struct Draft {
     pub(super) eui64: Option<[u8; 8]>,
     pub(super) dsm: Option<Dsm>,
     pub(super) sgl: bool,
+    pub(super) dbbuf: bool,
+    pub(super) spin: u16,
     pub(super) bootindex: Option<i32>,
     pub(super) nocache: bool,
     pub(super) sync: bool,
@@ -140,7 +142,7 @@ fn either(words: &[&str]) -> String {
 // Numbers are cast below only where the row's own bounds fit the type.
 
 /// Every option, in the order in which the manual page lists them.
-pub const OPTIONS: [Opt; 19] = [
+pub const OPTIONS: [Opt; 21] = [
     Opt {
         name: "path",
         about: "The file or disk device that keeps the blocks",
@@ -248,6 +250,23 @@ pub const OPTIONS: [Opt; 19] = [
         about: "Offers the guest scatter gather lists for the data of its I/O",
         fallback: Value("true"),
         kind: Kind::Flag(|draft, on| draft.sgl = on),
+    },
+    Opt {
+        name: "dbbuf",
+        about: "Offers the guest shadow doorbells",
+        fallback: Value("true"),
+        kind: Kind::Flag(|draft, on| draft.dbbuf = on),
+    },
+    Opt {
+        name: "spin",
+        about: "Microseconds for which a worker looks for more I/O before it sleeps",
+        fallback: Value("0"),
+        kind: Kind::Number {
+            what: "a number of microseconds",
+            min: 0,
+            max: 1000,
+            set: |draft, spin| draft.spin = spin as u16,
+        },
     },
     Opt {
         name: "bootindex",

@@ -38,6 +38,8 @@ pub(super) fn parse(
         eui64: draft.eui64.unwrap_or_else(|| identity::derived_eui64(vm_name, location)),
         dsm: draft.dsm.unwrap_or(Dsm::Auto),
         sgl: draft.sgl,
+        dbbuf: draft.dbbuf,
+        spin: draft.spin,
         bootindex: draft.bootindex,
         nocache: draft.nocache,
         sync: draft.sync || draft.direct,

@@ -7,6 +7,7 @@ use super::thread::ControllerThread;
 use crate::data_pointer::{MAX_TRANSFER, Prp};
 use crate::engine::Outcome;
 use crate::nvm::Report;
+use crate::queue::DoorbellError;
 use crate::wire::command::{Command, admin};
 use crate::wire::log::effect::{
     ALONE_IN_NAMESPACE, CONTENT_CHANGE, CONTROLLER_SCOPE, NAMESPACE_SCOPE, SUPPORTED,
@@ -40,7 +41,7 @@ pub(super) struct AdminCommand {
 const PLAIN: u32 = SUPPORTED | CONTROLLER_SCOPE;
 
 /// The admin commands that the controller has.
-pub(super) const COMMANDS: &[AdminCommand] = &[
+const COMMANDS: &[AdminCommand] = &[
     AdminCommand { opcode: admin::DELETE_SQ, effects: PLAIN, run: ControllerThread::delete_sq },
     AdminCommand {
         opcode: admin::CREATE_SQ,
@@ -101,6 +102,11 @@ pub(super) const COMMANDS: &[AdminCommand] = &[
         },
     },
     AdminCommand {
+        opcode: admin::DOORBELL_BUFFER_CONFIG,
+        effects: PLAIN,
+        run: |thread, command| thread.configure_doorbell_buffer(command).into(),
+    },
+    AdminCommand {
         opcode: admin::FORMAT_NVM,
         effects: SUPPORTED | CONTENT_CHANGE | ALONE_IN_NAMESPACE | NAMESPACE_SCOPE,
         run: ControllerThread::format_nvm,
@@ -109,8 +115,28 @@ pub(super) const COMMANDS: &[AdminCommand] = &[
 
 impl ControllerThread {
     /// Executes what waits in the admin queue, until it is empty, its
-    /// completion queue is full, or the guest wants a reset.
+    /// completion queue is full, or the guest wants a reset. A guest that has
+    /// shadow doorbells for these queues writes to the registers every time:
+    /// nobody looks at them for long.
     pub(super) fn serve_admin_queue(&mut self) {
+        let shared = self.shared.clone();
+        let (Some(sq), Some(cq)) = (shared.engine.sq(0), shared.engine.cq(0)) else { return };
+        loop {
+            self.serve_known_admin_commands();
+            let known = (sq.has_work(), cq.has_room(1));
+            if !sq.rely_on_register() {
+                shared.report_doorbell(0, DoorbellError::Value);
+            }
+            cq.rely_on_register();
+            if (sq.has_work(), cq.has_room(1)) == known {
+                return;
+            }
+            self.events.deliver(&shared.engine);
+        }
+    }
+
+    /// Executes what the doorbells' last known values tell of.
+    fn serve_known_admin_commands(&mut self) {
         let shared = self.shared.clone();
         let (Some(sq), Some(cq)) = (shared.engine.sq(0), shared.engine.cq(0)) else { return };
         while !shared.registers.has_edge(Edges::all()) {
@@ -142,13 +168,20 @@ impl ControllerThread {
         }
     }
 
+    /// The commands that there are: some only by the operator's choice.
+    pub(super) fn offered_commands(&self) -> impl Iterator<Item = &'static AdminCommand> {
+        let dbbuf = self.shared.settings.dbbuf;
+        COMMANDS.iter().filter(move |row| dbbuf || row.opcode != admin::DOORBELL_BUFFER_CONFIG)
+    }
+
     fn handle(&mut self, command: &Command) -> Handled {
         // Admin commands are never fused, and over PCI Express their data
         // pointers are PRPs.
         if command.fuse() != 0 || command.psdt() != 0 {
             return Handled::Done(Status::INVALID_FIELD.do_not_retry().into());
         }
-        match COMMANDS.iter().find(|row| row.opcode == command.opcode) {
+        let row = self.offered_commands().find(|row| row.opcode == command.opcode);
+        match row {
             Some(row) => (row.run)(self, command),
             None => Handled::Done(Status::INVALID_OPCODE.do_not_retry().into()),
         }

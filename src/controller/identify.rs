@@ -44,6 +44,9 @@ const OAES_NAMESPACE_NOTICES: u32 = feature::NAMESPACE_ATTRIBUTE_NOTICES;
 /// OACS: Format NVM.
 const OACS_FORMAT: u16 = 1 << 1;
 
+/// OACS: Doorbell Buffer Config.
+const OACS_DOORBELL_BUFFER: u16 = 1 << 8;
+
 /// LPA: the SMART log by namespace, the Commands Supported and Effects log, an
 /// offset and a 32-bit length, and the logs 00h, 12h and 13h.
 const LPA: u8 = 1 << 5 | 1 << 2 | 1 << 1 | 1;
@@ -112,7 +115,8 @@ impl ControllerThread {
         data.oaes = OAES_NAMESPACE_NOTICES.into();
         data.ctratt = CTRATT_LONG_HOST_ID.into();
         data.cntrltype = 1; // I/O controller
-        data.oacs = OACS_FORMAT.into();
+        let doorbell_buffer = if settings.dbbuf { OACS_DOORBELL_BUFFER } else { 0 };
+        data.oacs = (OACS_FORMAT | doorbell_buffer).into();
         data.acl_z = 2;
         data.aerl_z = super::events::AERL_Z;
         data.frmw = FRMW_ONE_READ_ONLY_SLOT;

@@ -37,6 +37,7 @@
 
 mod admin;
 mod allowance;
+mod doorbell_buffer;
 mod events;
 mod features;
 mod format;
@@ -62,10 +63,14 @@ use registers::{Edges, Registers};
 use shared::Shared;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use thread::ControllerThread;
 
 /// The most I/O queue pairs a controller can have.
 pub const MAX_QUEUE_PAIRS: u16 = 64;
+
+/// The longest time for which a worker looks for work before it sleeps.
+pub const MAX_SPIN: Duration = Duration::from_micros(1000);
 
 /// The most commands a controller can have in its backend at once.
 pub const MAX_IO_SLOTS: u16 = MAX_WORKERS;
@@ -114,6 +119,9 @@ impl Controller {
         if !matches!(settings.block_size, 512 | 4096 | 8192) {
             return invalid("block_size must be 512, 4096 or 8192");
         }
+        if settings.spin > MAX_SPIN {
+            return invalid("spin must be 1000 microseconds at most");
+        }
         let limits = Limits {
             queue_pairs: settings.queue_pairs,
             slots: settings.io_slots,
@@ -122,6 +130,7 @@ impl Controller {
                 (false, true) => Inline::MayWait,
                 (false, false) => Inline::Off,
             },
+            spin: settings.spin,
             cpus: std::thread::available_parallelism()
                 .map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         };

@@ -46,11 +46,11 @@ impl QueueTable {
         self.submission.contains(&Some(cq_id))
     }
 
-    fn sq_exists(&self, id: u16) -> bool {
+    pub(super) fn sq_exists(&self, id: u16) -> bool {
         self.submission.get(usize::from(id)).is_some_and(Option::is_some)
     }
 
-    fn cq_exists(&self, id: u16) -> bool {
+    pub(super) fn cq_exists(&self, id: u16) -> bool {
         self.completion.get(usize::from(id)).copied().unwrap_or(false)
     }
 
@@ -128,6 +128,7 @@ impl ControllerThread {
             .ok_or(Status::DATA_TRANSFER_ERROR.do_not_retry())?;
         let cq = self.shared.engine.cq(id).ok_or(Status::INVALID_QUEUE_ID.do_not_retry())?;
         cq.open(memory, CompletionParameters { size, vector: interrupts.then_some(vector) });
+        cq.set_shadow(self.doorbell_buffer.and_then(|buffer| buffer.of_cq(id)));
         self.queues.set_cq(id, true);
         Ok(())
     }
@@ -150,6 +151,7 @@ impl ControllerThread {
             .ok_or(Status::DATA_TRANSFER_ERROR.do_not_retry())?;
         let sq = self.shared.engine.sq(id).ok_or(Status::INVALID_QUEUE_ID.do_not_retry())?;
         sq.open(memory, SubmissionParameters { size, cq_id });
+        sq.set_shadow(self.doorbell_buffer.and_then(|buffer| buffer.of_sq(id)));
         self.queues.set_sq(id, Some(cq_id));
         Ok(())
     }
@@ -164,6 +166,7 @@ impl ControllerThread {
         }
         if let Some(cq) = self.shared.engine.cq(id) {
             cq.close();
+            cq.set_shadow(None);
         }
         self.queues.set_cq(id, false);
         Ok(())
@@ -192,8 +195,10 @@ impl ControllerThread {
         let queues = &mut self.queues;
         let before = self.deletions.len();
         self.deletions.retain(|deletion| {
-            let idle = engine.sq(deletion.sq_id).is_none_or(SubmissionQueue::is_idle);
+            let sq = engine.sq(deletion.sq_id);
+            let idle = sq.is_none_or(SubmissionQueue::is_idle);
             if idle {
+                sq.inspect(|sq| sq.set_shadow(None));
                 queues.set_sq(deletion.sq_id, None);
                 engine.complete(0, cq, deletion.cid, Outcome::SUCCESS);
             }

@@ -2,6 +2,8 @@
 
 //! What a controller is made of, checked before it gets here.
 
+use std::time::Duration;
+
 /// How a guest tells this controller and its namespace from others.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -66,6 +68,11 @@ pub struct Settings {
     pub dsm: bool,
     /// Offer SGLs for the data of I/O commands.
     pub sgl: bool,
+    /// Offer Doorbell Buffer Config, which is shadow doorbells.
+    pub dbbuf: bool,
+    /// For how long a worker looks for work before it sleeps,
+    /// [`MAX_SPIN`](super::MAX_SPIN) at most.
+    pub spin: Duration,
     /// Names and numbers.
     pub identity: Identity,
 }

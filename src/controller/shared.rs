@@ -62,6 +62,12 @@ impl Shared {
         u16::try_from(queue).ok()
     }
 
+    /// From here on nobody reads or writes a shadow doorbell.
+    pub(super) fn forget_shadows(&self) {
+        self.engine.submission_queues().for_each(|(_, sq)| sq.set_shadow(None));
+        self.engine.completion_queues().for_each(|(_, cq)| cq.set_shadow(None));
+    }
+
     /// A job has ended.
     pub(super) fn job_done(&self, done: JobDone) {
         lock(&self.done).push(done);

@@ -17,6 +17,7 @@
 //! gives the disk up by its own time-out.
 
 use super::allowance::Allowance;
+use super::doorbell_buffer::DoorbellBuffer;
 use super::events::Events;
 use super::features::Values;
 use super::format::Format;
@@ -70,6 +71,8 @@ pub(super) struct ControllerThread {
     pub(super) format: Option<Format>,
     pub(super) queues: QueueTable,
     pub(super) deletions: Vec<Deletion>,
+    /// Where the guest wants its shadow doorbells.
+    pub(super) doorbell_buffer: Option<DoorbellBuffer>,
     pub(super) segments: Segments,
     /// When the store is asked for its size.
     pub(super) watch: Watch,
@@ -100,6 +103,7 @@ impl ControllerThread {
             format: None,
             queues,
             deletions: Vec::new(),
+            doorbell_buffer: None,
             segments: Segments::default(),
             watch,
             started: Instant::now(),
@@ -311,6 +315,7 @@ impl ControllerThread {
             format,
             queues,
             deletions,
+            doorbell_buffer,
             segments: _,    // filled anew by every use
             watch: _,       // lasts: the store does
             started: _,     // lasts
@@ -326,6 +331,8 @@ impl ControllerThread {
         *format = None;
         queues.clear();
         deletions.clear();
+        *doorbell_buffer = None;
+        shared.forget_shadows();
         shared.engine.interrupts.forget();
         shared.registers.clear_interrupt_mask();
         self.reset_features();
@@ -363,6 +370,9 @@ impl ControllerThread {
             return;
         }
         self.shutdown = Shutdown::Complete;
+        // Linux frees the pages now, and resets nothing.
+        self.doorbell_buffer = None;
+        self.shared.forget_shadows();
         let status =
             self.shared.registers.status().difference(ControllerStatus::SHUTDOWN_PROCESSING);
         self.shared.registers.set_status(status | ControllerStatus::SHUTDOWN_COMPLETE);
@@ -374,6 +384,9 @@ impl ControllerThread {
         self.errors.skip(lost);
         for report in reports {
             self.errors.add(report);
+        }
+        if let Some(queue) = self.shared.engine.take_misrung() {
+            self.shared.report_doorbell(queue, DoorbellError::Value);
         }
         for (error, event) in [
             (DoorbellError::NoQueue, Event::INVALID_DOORBELL_REGISTER),

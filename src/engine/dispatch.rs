@@ -14,9 +14,10 @@ use super::pool::{MAX_WORKERS, Notified, Pool};
 use super::slots::Slots;
 use super::watch::Watch;
 use crate::queue::{Claim, CompletionQueue, DoorbellError, Interrupts, SubmissionQueue};
-use crate::sync::{AtomicBool, AtomicU64, Ordering, Padded, fence_after_rmw};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Padded, fence_after_rmw};
 use crate::wire::command::{Command, fuse};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a controller is built for.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Limits {
     pub(crate) slots: u16,
     /// Which commands run on the vCPU's thread.
     pub(crate) inline: Inline,
+    /// For how long a worker looks for work before it sleeps.
+    pub(crate) spin: Duration,
     /// CPUs of the host.
     pub(crate) cpus: u32,
 }
@@ -57,6 +60,7 @@ pub(crate) struct Engine<E: Executor> {
     pub(super) pool: Pool,
     pub(super) slots: Slots,
     pub(super) inline: Inline,
+    pub(super) spin: Duration,
     pub(super) pace: Padded<Pace>,
     pub(super) watch: Padded<Watch>,
     /// What each worker has in hand.
@@ -64,6 +68,7 @@ pub(crate) struct Engine<E: Executor> {
     /// A worker is stuck, and others can take what it has in hand.
     pub(super) abandoned: AtomicBool,
     pub(crate) coalescing: Coalescing,
+    misrung: AtomicU32,
     pub(super) executor: E,
     pub(crate) interrupts: Interrupts,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -103,11 +108,13 @@ impl<E: Executor> Engine<E> {
             pool: Pool::new(limits.slots),
             slots: Slots::new(limits.slots),
             inline: limits.inline,
+            spin: limits.spin,
             pace: Padded(Pace::new(limits.cpus)),
             watch: Padded::default(),
             decks: (0..limits.slots.clamp(1, MAX_WORKERS)).map(|_| Padded(Deck::new())).collect(),
             abandoned: AtomicBool::new(false),
             coalescing: Coalescing::new(),
+            misrung: AtomicU32::new(0),
             executor,
             interrupts,
             mailbox,
@@ -282,8 +289,11 @@ impl<E: Executor> Engine<E> {
     ) -> Fetch {
         if self.is_paused() {
             drop(claim);
-            self.settle(id, queue);
+            self.settle_visited(id, queue);
             return Fetch::Nothing;
+        }
+        if !queue.refresh() {
+            self.misrung(id);
         }
         let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
         claim.skip_struck();
@@ -293,7 +303,7 @@ impl<E: Executor> Engine<E> {
         if granted == 0 {
             let full = want > 0;
             drop(claim);
-            self.settle(id, queue);
+            self.settle_visited(id, queue);
             if full {
                 self.park(id, cq, 1);
             }
@@ -332,7 +342,7 @@ impl<E: Executor> Engine<E> {
         if unused > 0 {
             self.give_back(cq, unused);
         }
-        self.settle(id, queue);
+        self.settle_visited(id, queue);
         if no_room_for_two {
             self.park(id, cq, 2);
         }
@@ -341,6 +351,30 @@ impl<E: Executor> Engine<E> {
             0 => Fetch::Nothing,
             _ => Fetch::Commands(len as usize),
         }
+    }
+
+    /// As [`Engine::settle`], for a visitor of the queue. If nothing waits,
+    /// nobody looks at its shadow for a while.
+    fn settle_visited(&self, id: u16, queue: &SubmissionQueue) {
+        self.settle(id, queue);
+        if self.ready.load(Ordering::SeqCst) & bit_of(id) == 0 {
+            if !queue.rely_on_register() {
+                self.misrung(id);
+            }
+            self.settle(id, queue);
+        }
+    }
+
+    /// The shadow of queue `id` has a value that the queue cannot have.
+    #[cold]
+    fn misrung(&self, id: u16) {
+        self.misrung.store(u32::from(id), Ordering::SeqCst);
+        self.mailbox.post(Mail::REPORTS);
+    }
+
+    /// Takes the queue whose shadow was the last to have such a value.
+    pub(crate) fn take_misrung(&self) -> Option<u16> {
+        u16::try_from(self.misrung.swap(0, Ordering::SeqCst)).ok().filter(|id| *id != 0)
     }
 
     /// After the claim on queue `id` was released: makes its bit in `ready`

@@ -16,6 +16,7 @@ use crate::sync::{AtomicU32, Ordering, thread};
 use crate::wire::command::Command;
 use crate::wire::status::Status;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Work that producers add and workers take.
 struct World {
@@ -202,7 +203,8 @@ impl Host for NoHost {
 fn no_command_is_left_behind_by_the_engine() {
     check(1, || {
         let memory = Arc::new(Region::zeroed(2 * 4096).expect("memory"));
-        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, cpus: 2 };
+        let limits =
+            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
         let executor = Count::default();
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let fault = Arc::new(Fault::new("model"));
@@ -292,7 +294,8 @@ fn a_command_is_begun_by_the_worker_or_by_the_thief() {
 #[test]
 fn what_is_put_off_is_looked_after() {
     check(3, || {
-        let limits = Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, cpus: 2 };
+        let limits =
+            Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
         let executor = Count::default();
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let fault = Arc::new(Fault::new("model"));
@@ -329,7 +332,8 @@ fn what_is_put_off_is_looked_after() {
 /// is told.
 fn ends_once(closing: bool) {
     check(3, move || {
-        let limits = Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, cpus: 2 };
+        let limits =
+            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
         let interrupts = Interrupts::new(Arc::new(NoHost), 2);
         let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
         let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));

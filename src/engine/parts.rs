@@ -243,7 +243,13 @@ mod tests {
     /// An engine of eight workers, none of them made yet, with one queue.
     fn engine(memory: &Region) -> Engine<Told> {
         let host = Arc::new(testing::Ram(Region::zeroed(4096).unwrap()));
-        let limits = Limits { queue_pairs: 1, slots: 8, inline: Inline::Off, cpus: 8 };
+        let limits = Limits {
+            queue_pairs: 1,
+            slots: 8,
+            inline: Inline::Off,
+            spin: std::time::Duration::ZERO,
+            cpus: 8,
+        };
         let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("test")));
         let told = Told(Mutex::default());
         let engine = Engine::new(limits, told, Interrupts::new(host, 2), mailbox, fault);

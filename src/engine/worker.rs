@@ -10,7 +10,7 @@ use super::pace::{BATCH, Measurement};
 use super::slots::Slot;
 use super::{Executor, block_all_signals};
 use crate::queue::{SubmissionQueue, Visit};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, Stopwatch};
 use crate::wire::command::Command;
 
 /// What a search found.
@@ -38,7 +38,7 @@ impl<E: Executor> Engine<E> {
         loop {
             let Some((slot, found)) = search(self, &mut cursor, after_errand, &mut commands, &idle)
             else {
-                if self.pool.sleep(me, || self.has_work()) {
+                if self.spin() || self.pool.sleep(me, || self.has_work()) {
                     continue;
                 }
                 return;
@@ -71,6 +71,20 @@ impl<E: Executor> Engine<E> {
             drop(slot);
             self.pool.search();
         }
+    }
+
+    /// Looks for work for a while, as a searcher: nobody is woken meanwhile.
+    /// Returns whether there is some.
+    fn spin(&self) -> bool {
+        let nanoseconds = u64::try_from(self.spin.as_nanos()).unwrap_or(0);
+        let watch = (nanoseconds > 0).then(Stopwatch::start);
+        while watch.as_ref().is_some_and(|watch| watch.nanoseconds() < nanoseconds) {
+            if self.has_work() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
     }
 
     fn run_fetched(

@@ -2,7 +2,7 @@
 
 //! The completion queue (section 4.1).
 
-use super::doorbell::{Doorbell, DoorbellError};
+use super::doorbell::{Doorbell, DoorbellError, ShadowWords};
 use super::ring::{advance, distance};
 use crate::memory::Segment;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering, fence_after_rmw, lock};
@@ -86,6 +86,30 @@ impl CompletionQueue {
         self.reserved.store(u64::from(epoch) << 32, Ordering::Release);
     }
 
+    /// Where the head doorbell has its shadow.
+    pub(crate) fn set_shadow(&self, words: Option<ShadowWords>) {
+        self.head.set_shadow(words);
+    }
+
+    /// Nobody is going to look at the shadow for a while: the guest has to
+    /// write to the register for what it does from here on.
+    pub(crate) fn rely_on_register(&self) {
+        self.head.watch_register();
+        self.refresh();
+    }
+
+    fn refresh(&self) {
+        // What it cannot be is not taken: the queue stays full.
+        self.head.refresh(|old, new| self.is_head(old, new));
+    }
+
+    /// Whether the head can move from `old` to `new`.
+    fn is_head(&self, old: u32, new: u32) -> bool {
+        let size = self.size.load(Ordering::Relaxed);
+        let tail = self.tail.load(Ordering::Acquire);
+        new < size && distance(old, new, size) <= distance(old, tail, size)
+    }
+
     /// Closes the queue. When it returns, no entry will be stored any more.
     pub(crate) fn close(&self) {
         self.head.close();
@@ -94,6 +118,15 @@ impl CompletionQueue {
 
     /// Reserves up to `want` entries; returns how many.
     pub(crate) fn reserve(&self, want: u32) -> u32 {
+        let granted = self.reserve_known(want);
+        if granted == want || !self.head.load().is_shadowed() {
+            return granted;
+        }
+        self.refresh();
+        granted.saturating_add(self.reserve_known(want.saturating_sub(granted)))
+    }
+
+    fn reserve_known(&self, want: u32) -> u32 {
         let mut now = self.reserved.load(Ordering::Acquire);
         loop {
             let head = self.head.load();
@@ -143,6 +176,7 @@ impl CompletionQueue {
     pub(crate) fn park(&self, mask: u64, count: u32) -> bool {
         self.parked.fetch_or(mask, Ordering::SeqCst);
         fence_after_rmw();
+        self.rely_on_register();
         if self.has_room(count) {
             self.parked.fetch_and(!mask, Ordering::SeqCst);
             return true;
@@ -160,7 +194,8 @@ impl CompletionQueue {
         self.parked.swap(0, Ordering::SeqCst)
     }
 
-    fn has_room(&self, count: u32) -> bool {
+    /// Whether `count` entries could be reserved.
+    pub(crate) fn has_room(&self, count: u32) -> bool {
         let (reserved, head) = (self.reserved.load(Ordering::SeqCst), self.head.load());
         let size = self.size.load(Ordering::Relaxed);
         let used = distance(head.value(), (reserved & 0xffff_ffff) as u32, size);
@@ -190,11 +225,7 @@ impl CompletionQueue {
     /// The guest's write to the head doorbell. Returns the submission queues
     /// that waited for the room it makes.
     pub(crate) fn ring(&self, value: u32) -> Result<u64, DoorbellError> {
-        self.head.write(value, |old, new| {
-            let size = self.size.load(Ordering::Relaxed);
-            let tail = self.tail.load(Ordering::Acquire);
-            new < size && distance(old, new, size) <= distance(old, tail, size)
-        })?;
+        self.head.write(value, |old, new| self.is_head(old, new))?;
         Ok(self.take_parked())
     }
 

@@ -24,7 +24,7 @@ mod ring;
 mod submission;
 
 pub(crate) use completion::{CompletionParameters, CompletionQueue};
-pub(crate) use doorbell::DoorbellError;
+pub(crate) use doorbell::{DoorbellError, ShadowWords};
 pub(crate) use interrupt::Interrupts;
 pub(crate) use submission::{Claim, SubmissionParameters, SubmissionQueue, Visit};
 

@@ -6,7 +6,7 @@
 use super::*;
 use crate::host::Host;
 use crate::memory::{Region, Segment};
-use crate::sync::{AtomicBool, AtomicU32, Ordering, thread};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, fence, thread};
 use crate::wire::completion::Completion;
 use crate::wire::status::Status;
 use loom::sync::Arc;
@@ -205,5 +205,66 @@ fn two_requests_against_masking() {
         let before = host.delivered.load(Ordering::SeqCst);
         interrupts.change(|| host.masked.store(false, Ordering::SeqCst));
         assert!(host.delivered.load(Ordering::SeqCst) > before, "lost");
+    });
+}
+
+/// The guest moves a shadow doorbell while a worker stops looking at it: the
+/// worker sees the value, or the guest sees that it has to write to the
+/// register. What it writes there arrives whenever it likes, and so does what
+/// it wrote before it began to use the shadow.
+#[test]
+fn a_shadow_doorbell_against_the_last_look_and_late_register_writes() {
+    check(2, || {
+        let memory = Arc::new(Region::zeroed(4096).expect("memory"));
+        let word = |at| memory.segment().slice(at, 4).expect("memory");
+        let queue = Arc::new(SubmissionQueue::new());
+        queue.open(word(0), SubmissionParameters { size: 8, cq_id: 1 });
+        let (value, event) = (word(8), word(12));
+        queue.set_shadow(Some(ShadowWords { value, event }));
+        // One to the register alone.
+        let late = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.ring(1).expect("a legal tail"))
+        };
+        let guest = {
+            let queue = queue.clone();
+            thread::spawn(move || {
+                let load = |word: Segment| word.load32(0, Ordering::SeqCst).expect("a word");
+                let mut writes = Vec::new();
+                for tail in 2..4u32 {
+                    let before = load(value);
+                    value.store32(0, tail, Ordering::SeqCst);
+                    fence(Ordering::SeqCst);
+                    let passed = tail.wrapping_sub(load(event)).wrapping_sub(1);
+                    if passed < tail.wrapping_sub(before) {
+                        writes.push(tail);
+                    }
+                }
+                // They arrive when the shadow has moved on.
+                for tail in writes {
+                    queue.ring(tail).expect("a legal tail");
+                }
+            })
+        };
+        // A worker that fetches all there is and then relies on the register.
+        let mut fetched = 0;
+        let mut come = || {
+            queue.refresh();
+            let visit = queue.visit(&|| ()).expect("an open queue");
+            let mut claim = visit.claim().expect("nobody else claims");
+            let waiting = claim.waiting();
+            claim.consume(waiting);
+            fetched += waiting;
+            drop(claim);
+            queue.rely_on_register();
+        };
+        come();
+        guest.join().expect("a guest");
+        late.join().expect("a bus");
+        // Whoever has rung has woken it.
+        while queue.has_work() {
+            come();
+        }
+        assert_eq!((fetched, queue.head()), (3, 3), "a command was lost, or fetched twice");
     });
 }

@@ -2,7 +2,7 @@
 
 //! The submission queue (section 4.1).
 
-use super::doorbell::{Doorbell, DoorbellError};
+use super::doorbell::{Doorbell, DoorbellError, ShadowWords};
 use super::ring::{advance, distance};
 use crate::memory::Segment;
 use crate::sync::{
@@ -124,6 +124,25 @@ impl SubmissionQueue {
         self.cq_id.store(cq_id, Ordering::Relaxed);
         self.head.store(0, Ordering::Relaxed);
         self.tail.open();
+    }
+
+    /// Where the tail doorbell has its shadow.
+    pub(crate) fn set_shadow(&self, words: Option<ShadowWords>) {
+        self.tail.set_shadow(words);
+    }
+
+    /// Looks at the shadow; false if it has become what the tail cannot be.
+    pub(crate) fn refresh(&self) -> bool {
+        self.tail.refresh(|_, new| new < self.size.load(Ordering::Relaxed))
+    }
+
+    /// Nobody is going to look at the shadow for a while: the guest has to
+    /// write to the register for what it does from here on. For a visitor, who
+    /// then looks at [`SubmissionQueue::has_work`] once more. Returns as
+    /// [`SubmissionQueue::refresh`].
+    pub(crate) fn rely_on_register(&self) -> bool {
+        self.tail.watch_register();
+        self.refresh()
     }
 
     /// Closes the queue: nothing is fetched from here on. Commands fetched

@@ -147,7 +147,7 @@ fn the_controller_says_what_it_has() {
     assert_eq!(word(&id, 92), 1 << 8, "OAES");
     assert_eq!(word(&id, 96), 1, "CTRATT");
     assert_eq!(id[111], 1, "I/O controller");
-    assert_eq!(half(&id, 256), 1 << 1, "OACS");
+    assert_eq!(half(&id, 256), 1 << 8 | 1 << 1, "OACS");
     assert_eq!(id[258..260], [2, 4], "ACL, AERL");
     assert_eq!(id[260..263], [0b11, 0b10_0111, 63], "FRMW, LPA, ELPE");
     assert_eq!((half(&id, 266), half(&id, 268)), (0x157, 0x157), "WCTEMP, CCTEMP");

@@ -40,7 +40,7 @@ identify_in_full() {
 	ctrl=/dev/$(controller_of "$1")
 	disk=/dev/$(disk_of "$1")
 	for line in \
-	    "mdts 9" "cntlid 0" "ver 0x20000" "oaes 0x100" "ctratt 0x1" "oacs 0x2" \
+	    "mdts 9" "cntlid 0" "ver 0x20000" "oaes 0x100" "ctratt 0x1" "oacs 0x102" \
 	    "acl 2" "aerl 4" "frmw 0x3" "lpa 0x27" "elpe 63" "npss 0" "wctemp 343" \
 	    "cctemp 343" "kas 10" "oncs 0xdd" "fuses 0x1" "fna 0" "awun 0" "awupf 0" \
 	    "acwu 0" "sgls 0x50001" "cmic 0" "sanicap 0" "rab 4"; do
@@ -90,7 +90,7 @@ logs() {
 	    "0 0x1 0x2 0x3 0x4 0x5 0x12 0x13 " ] || fail "log pages: $(cat /tmp/done.log)"
 	done_by effects-log "$ctrl" --csi=0
 	[ "$(sed -n 's/^\([AI]O*CS*[0-9]*\) .*\] \(.*\)$/\1=\2/p' /tmp/done.log | tr '\n' ' ')" = \
-	    "ACS0=00200001 ACS1=00200001 ACS2=00200001 ACS4=00200001 ACS5=00200001 ACS6=00200001 ACS8=00200001 ACS9=00200001 ACS10=00200001 ACS12=00200001 ACS24=00200001 ACS128=00110003 IOCS0=00000001 IOCS1=00000003 IOCS2=00000001 IOCS5=00000001 IOCS8=00000003 IOCS9=00000003 IOCS12=00000001 " ] ||
+	    "ACS0=00200001 ACS1=00200001 ACS2=00200001 ACS4=00200001 ACS5=00200001 ACS6=00200001 ACS8=00200001 ACS9=00200001 ACS10=00200001 ACS12=00200001 ACS24=00200001 ACS124=00200001 ACS128=00110003 IOCS0=00000001 IOCS1=00000003 IOCS2=00000001 IOCS5=00000001 IOCS8=00000003 IOCS9=00000003 IOCS12=00000001 " ] ||
 		fail "command effects: $(cat /tmp/done.log)"
 	done_by effects-log "$ctrl"
 	done_by fid-support-effects-log "$ctrl"

@@ -158,7 +158,7 @@ fn identify_says_what_is_so() {
     assert_eq!(data[266..268], 0x0157u16.to_le_bytes(), "WCTEMP");
     assert_ne!(data[268..270], [0, 0], "CCTEMP");
     // Optional admin commands: Format NVM, and so no namespace management.
-    assert_eq!(data[256..258], [1 << 1, 0], "OACS");
+    assert_eq!(data[256..258], [1 << 1, 1], "OACS");
 }
 
 /// One value in force, from Set Features to the next reset.
@@ -349,7 +349,8 @@ fn an_event_is_masked_until_its_log_is_read() {
 #[test]
 fn unknown_opcodes_and_fused_commands_are_refused() {
     let rig = Rig::new(Store::Ram, "");
-    let known = [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x10, 0x18, 0x80];
+    let known =
+        [0x00, 0x01, 0x02, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0c, 0x10, 0x18, 0x7c, 0x80];
     for opcode in (0..=255).filter(|opcode| !known.contains(opcode)) {
         let completion = run(&rig, Entry::new(opcode).nsid(1));
         assert_eq!(completion.status.code(), Status::INVALID_OPCODE, "{opcode:#x}");

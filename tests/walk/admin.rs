@@ -11,7 +11,7 @@ use devhost::driver::{Completion, Data, Entry, Status};
 
 pub(crate) const NOT_NAMESPACE_SPECIFIC: u16 = 0x10f;
 const INVALID_FORMAT: u16 = 0x10a;
-const KNOWN: [u8; 12] = [0, 1, 2, 4, 5, 6, 8, 9, 0xa, 0xc, 0x18, 0x80];
+const KNOWN: [u8; 13] = [0, 1, 2, 4, 5, 6, 8, 9, 0xa, 0xc, 0x18, 0x7c, 0x80];
 
 /// Log pages and their sizes.
 const PAGES: [(u8, usize); 8] = [

@@ -6,7 +6,6 @@
 //! word for every identifier, made from the tables that the controller works
 //! by.
 
-use super::super::admin::COMMANDS;
 use super::super::thread::ControllerThread;
 use super::LOG_PAGES;
 use crate::wire::command::io;
@@ -45,7 +44,7 @@ pub(super) fn log_pages() -> Vec<u8> {
 pub(super) fn commands(thread: &ControllerThread) -> Vec<u8> {
     let nvm = thread.shared.engine.executor();
     let io_commands = IO_COMMANDS.iter().filter(|(opcode, _)| nvm.offers_command(*opcode));
-    let mut page = array(COMMANDS.iter().map(|row| (row.opcode, row.effects)));
+    let mut page = array(thread.offered_commands().map(|row| (row.opcode, row.effects)));
     page.extend(array(io_commands.copied()));
     page.resize(PAGE_LOG_SIZE, 0);
     page

@@ -18,6 +18,7 @@ use bhyve_nvme::host::Host;
 use bhyve_nvme::memory::Segment;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A controller, as a PCI function that is nothing but BAR 0.
 pub struct Bare {
@@ -72,6 +73,8 @@ pub fn settings() -> Settings {
         inline: false,
         dsm: true,
         sgl: true,
+        dbbuf: true,
+        spin: Duration::ZERO,
         identity: Identity {
             serial: *b"TEST                ",
             eui64: [0x58, 0x9c, 0xfc, 0x20, 0x44, 0xbf, 0, 1],

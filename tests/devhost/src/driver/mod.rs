@@ -7,7 +7,8 @@
 //! place shows.
 //!
 //! - [`Function`] is what it drives: a PCI function with BARs, configuration
-//!   space, guest memory and interrupts. [`crate::bhyve::Device`] is one.
+//!   space, guest memory and interrupts. [`crate::bhyve::Device`] is one, and
+//!   [`Posted`] makes the writes to it late.
 //! - [`Memory`] hands out guest memory; [`Data`] is a buffer for one command, in
 //!   one piece or scattered; [`Prp`] points a command to it.
 //! - [`Nvme`] is the controller: registers, MSI-X, admin commands, queues.
@@ -24,8 +25,10 @@ mod function;
 mod memory;
 mod msix;
 mod pair;
+mod posted;
 mod prp;
 mod queue;
+mod shadow;
 mod wire;
 
 pub use admin::{NamespaceInfo, queue_count};
@@ -36,6 +39,8 @@ pub use function::Function;
 pub use memory::{Buffer, Memory, PAGE};
 pub use msix::Msix;
 pub use pair::{QueuePair, Wait};
+pub use posted::Posted;
 pub use prp::Prp;
 pub use queue::{CompletionQueue, SubmissionQueue};
+pub use shadow::DoorbellBuffer;
 pub use wire::{Completion, Entry, Status, admin_opcode, io_opcode};

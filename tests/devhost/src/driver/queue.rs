@@ -5,6 +5,7 @@
 
 use super::function::Function;
 use super::memory::{Buffer, PAGE};
+use super::shadow::DoorbellBuffer;
 use super::wire::{Completion, Entry};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub struct SubmissionQueue {
     pub tail: u32,
     /// Where the controller said it was.
     pub head: u32,
+    /// Where the doorbell has its shadow, if it has one.
+    pub shadow: Option<Arc<DoorbellBuffer>>,
 }
 
 impl SubmissionQueue {
@@ -35,7 +38,7 @@ impl SubmissionQueue {
         doorbell: u64,
     ) -> SubmissionQueue {
         let function = function.clone();
-        SubmissionQueue { function, ring, doorbell, id, entries, tail: 0, head: 0 }
+        SubmissionQueue { function, ring, doorbell, id, entries, tail: 0, head: 0, shadow: None }
     }
 
     /// Bytes of a ring of `entries` entries.
@@ -78,7 +81,10 @@ impl SubmissionQueue {
 
     /// Tells the controller where the tail is.
     pub fn ring(&self) {
-        self.ring_with(self.tail);
+        match &self.shadow {
+            Some(shadow) => shadow.ring(self.doorbell, self.tail),
+            None => self.ring_with(self.tail),
+        }
     }
 
     /// Writes any value to the doorbell.
@@ -102,6 +108,8 @@ pub struct CompletionQueue {
     pub phase: bool,
     /// The vector it interrupts by.
     pub vector: Option<u16>,
+    /// Where the doorbell has its shadow, if it has one.
+    pub shadow: Option<Arc<DoorbellBuffer>>,
 }
 
 impl CompletionQueue {
@@ -116,7 +124,8 @@ impl CompletionQueue {
         vector: Option<u16>,
     ) -> CompletionQueue {
         let function = function.clone();
-        CompletionQueue { function, ring, doorbell, id, entries, head: 0, phase: true, vector }
+        let (head, phase, shadow) = (0, true, None);
+        CompletionQueue { function, ring, doorbell, id, entries, head, phase, vector, shadow }
     }
 
     /// Bytes of a ring of `entries` entries.
@@ -176,7 +185,10 @@ impl CompletionQueue {
 
     /// Tells the controller where the head is.
     pub fn ring(&self) {
-        self.ring_with(self.head);
+        match &self.shadow {
+            Some(shadow) => shadow.ring(self.doorbell, self.head),
+            None => self.ring_with(self.head),
+        }
     }
 
     /// Writes any value to the doorbell.
