@@ -6,6 +6,7 @@ use bhyve_nvme::backend::Backend;
 use bhyve_nvme::backend::file::{self, OpenOptions};
 use bhyve_nvme::backend::ram::Ram;
 use bhyve_nvme::controller::Settings;
+use bhyve_nvme::memory::{Region, Segment};
 use devhost::bare::{Bare, Gate, GateHandle, Op, settings};
 use devhost::bhyve::Machine;
 use devhost::driver::{
@@ -440,4 +441,52 @@ fn failures_are_logged() {
     let log = setup.nvme.get_log(1, 0, 0, 64, false).unwrap();
     assert_eq!(u16::from_le_bytes([log[12], log[13]]) >> 1 & 0x7ff, Status::COMPARE_FAILURE);
     assert_eq!(u64::from_le_bytes(log[16..24].try_into().unwrap()), 77);
+}
+
+/// Blocks of every size that there is, over each other, from segments that end
+/// within a block: each is read as one of its writers left it.
+#[test]
+fn a_block_of_a_ram_disk_is_never_read_in_two_halves() {
+    const ROUNDS: u32 = 3000;
+    /// What the store copies under one version.
+    const CHUNK: u64 = 16384;
+    let split = |region: &Region, len: usize| -> [Segment; 2] {
+        let part = |from, len| region.segment().slice(from, len).unwrap();
+        [part(0, 300), part(512, len - 300)]
+    };
+    for block in [512, 4096, 8192] {
+        // In the middle of a chunk, and at the end of one.
+        for offset in [block as u64, CHUNK - block as u64] {
+            let ram = Ram::new(4 * CHUNK).unwrap();
+            std::thread::scope(|scope| {
+                for value in 1..=2u8 {
+                    let ram = &ram;
+                    scope.spawn(move || {
+                        let own = Region::zeroed(3 * 8192).unwrap();
+                        own.segment().write(&[value; 3 * 8192]).unwrap();
+                        for round in 0..ROUNDS {
+                            match round % 8 {
+                                0 => ram.write_zeroes(offset, block as u64, round > 99),
+                                // The block, and the one after it.
+                                1 => ram.write(offset, &split(&own, 2 * block), false),
+                                _ => ram.write(offset, &split(&own, block), false),
+                            }
+                            .unwrap();
+                        }
+                    });
+                }
+                let own = Region::zeroed(3 * 8192).unwrap();
+                let mut bytes = vec![0; block];
+                for round in 0..ROUNDS {
+                    let to = split(&own, block);
+                    ram.read(offset, &to).unwrap();
+                    let (first, second) = bytes.split_at_mut(300);
+                    to[0].read(first).unwrap();
+                    to[1].read(second).unwrap();
+                    let whole = bytes[0] <= 2 && bytes.iter().all(|byte| *byte == bytes[0]);
+                    assert!(whole, "round {round}: {block} bytes at {offset}");
+                }
+            });
+        }
+    }
 }

@@ -7,7 +7,9 @@
 #
 # A fence is nothing to it, which could have it report what is no race.  It does
 # not: in src/, fences order a store before a load of something else, and what
-# one thread leaves for another goes by the atomic accesses themselves.
+# one thread leaves for another goes by the atomic accesses themselves.  The
+# readers of src/backend/chunks.rs are another matter: they read what is being
+# written, and then read again.  No test here has them do that.
 #
 # TESTS, if set, are the arguments of "cargo test" in place of those.
 

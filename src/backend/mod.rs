@@ -5,6 +5,7 @@
 use crate::memory::Segment;
 use std::sync::Arc;
 
+mod chunks;
 pub mod file;
 pub mod ram;
 pub mod sys;

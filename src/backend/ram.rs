@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::chunks::{CHUNK, Chunks};
 use super::sys::pages;
 use super::{Backend, Error, Geometry};
 use crate::memory::{Region, Segment, total_len};
@@ -11,7 +12,48 @@ use crate::memory::{Region, Segment, total_len};
 /// A store in memory. It takes any offset and length within its size.
 pub struct Ram {
     region: Region,
+    chunks: Chunks,
     nodelete: bool,
+}
+
+/// A place in a list of segments.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    segments: &'a [Segment],
+    /// Bytes of the first that lie before it.
+    at: usize,
+}
+
+impl Place<'_> {
+    /// Goes on to the end of the segment, `most` bytes at most; these bytes.
+    fn take(&mut self, most: usize) -> Option<Segment> {
+        loop {
+            let (first, rest) = self.segments.split_first()?;
+            let len = (first.len() - self.at).min(most);
+            if len > 0 {
+                let taken = first.slice(self.at, len);
+                self.at += len;
+                return taken;
+            }
+            *self = Place { segments: rest, at: 0 };
+        }
+    }
+
+    /// Goes on by as many bytes as `part` has, and calls `copy` with each piece
+    /// of `part` and its like here.
+    fn along(
+        mut self,
+        part: &Segment,
+        copy: impl Fn(&Segment, &Segment) -> Option<()>,
+    ) -> Option<Self> {
+        let mut at = 0;
+        while at < part.len() {
+            let here = self.take(part.len() - at)?;
+            copy(&part.slice(at, here.len())?, &here)?;
+            at += here.len();
+        }
+        Some(self)
+    }
 }
 
 impl Ram {
@@ -26,7 +68,9 @@ impl Ram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let region = usize::try_from(bytes).ok().and_then(Region::zeroed);
-        Ok(Ram { region: region.ok_or(io::ErrorKind::OutOfMemory)?, nodelete: false })
+        let region = region.ok_or(io::ErrorKind::OutOfMemory)?;
+        let chunks = Chunks::new(region.segment().len());
+        Ok(Ram { region, chunks, nodelete: false })
     }
 
     /// Whether it gives no memory back to the host, whatever is deallocated.
@@ -35,11 +79,25 @@ impl Ram {
         Ram { nodelete, ..self }
     }
 
-    /// The `len` bytes from `offset` on.
-    fn part(&self, offset: u64, len: u64) -> Result<Segment, Error> {
+    /// Calls `each` with the parts of the `len` bytes from `offset` on, none of
+    /// which lies in two chunks, and with the number of its chunk.
+    fn in_chunks(
+        &self,
+        offset: u64,
+        len: u64,
+        mut each: impl FnMut(usize, &Segment) -> Option<()>,
+    ) -> Result<(), Error> {
         let offset = usize::try_from(offset).map_err(|_| Error::OutOfRange)?;
         let len = usize::try_from(len).map_err(|_| Error::OutOfRange)?;
-        self.region.segment().slice(offset, len).ok_or(Error::OutOfRange)
+        let all = self.region.segment().slice(offset, len).ok_or(Error::OutOfRange)?;
+        let mut at = 0;
+        while at < len {
+            let part = (CHUNK - (offset + at) % CHUNK).min(len - at);
+            let piece = all.slice(at, part).ok_or(Error::OutOfRange)?;
+            each((offset + at) / CHUNK, &piece).ok_or(Error::OutOfRange)?;
+            at += part;
+        }
+        Ok(())
     }
 }
 
@@ -59,25 +117,21 @@ impl Backend for Ram {
     }
 
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
-        let part = self.part(offset, total_len(segments))?;
-        let mut at = 0;
-        for segment in segments {
-            let from = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
-            segment.copy_from(&from).ok_or(Error::OutOfRange)?;
-            at += segment.len();
-        }
-        Ok(())
+        let mut place = Place { segments, at: 0 };
+        self.in_chunks(offset, total_len(segments), |chunk, part| {
+            let copy = || place.along(part, |from, to| to.copy_from(from));
+            place = self.chunks.read(chunk, copy)?;
+            Some(())
+        })
     }
 
     fn write(&self, offset: u64, segments: &[Segment], _durable: bool) -> Result<(), Error> {
-        let part = self.part(offset, total_len(segments))?;
-        let mut at = 0;
-        for segment in segments {
-            let to = part.slice(at, segment.len()).ok_or(Error::OutOfRange)?;
-            to.copy_from(segment).ok_or(Error::OutOfRange)?;
-            at += segment.len();
-        }
-        Ok(())
+        let mut place = Place { segments, at: 0 };
+        self.in_chunks(offset, total_len(segments), |chunk, part| {
+            let copy = || place.along(part, |to, from| to.copy_from(from));
+            place = self.chunks.write(chunk, copy)?;
+            Some(())
+        })
     }
 
     /// There is no storage more stable than this memory to bring data to.
@@ -86,22 +140,20 @@ impl Backend for Ram {
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, deallocate: bool) -> Result<(), Error> {
-        let part = self.part(offset, len)?;
-        if deallocate && !self.nodelete {
-            pages::give_back(&part);
-        } else {
-            part.zero();
-        }
-        Ok(())
+        let gives_back = deallocate && !self.nodelete;
+        let zero = if gives_back { pages::give_back } else { Segment::zero };
+        self.in_chunks(offset, len, |chunk, part| {
+            self.chunks.write(chunk, || zero(part));
+            Some(())
+        })
     }
 
     /// All of it reads as zeroes, also what is no whole unit.
     fn deallocate(&self, offset: u64, len: u64) -> Result<(), Error> {
-        let part = self.part(offset, len)?;
-        if !self.nodelete {
-            pages::give_back(&part);
+        if self.nodelete {
+            return self.in_chunks(offset, len, |_, _| Some(()));
         }
-        Ok(())
+        self.write_zeroes(offset, len, true)
     }
 
     fn never_waits(&self) -> bool {

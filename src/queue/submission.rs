@@ -264,17 +264,21 @@ impl Drop for Held<'_> {
 impl Claim<'_> {
     /// How many entries wait.
     pub(crate) fn waiting(&self) -> u32 {
+        self.in_ring().wrapping_add(self.held())
+    }
+
+    /// Those of them that are in the ring.
+    fn in_ring(&self) -> u32 {
         let tail = self.queue.tail.load();
         // A tail beyond the ring cannot be: the doorbell refuses it. Should it
         // be all the same, nothing is fetched.
         if self.ring.memory.is_none() || !tail.is_open() || tail.value() >= self.ring.size {
             return 0;
         }
-        let in_ring = distance(self.ring.head, tail.value(), self.ring.size);
-        in_ring.wrapping_add(self.held())
+        distance(self.ring.head, tail.value(), self.ring.size)
     }
 
-    /// Those of them that are not in the ring any more.
+    /// Those that are not in the ring any more.
     fn held(&self) -> u32 {
         self.ring.held.len() as u32
     }
@@ -282,18 +286,25 @@ impl Claim<'_> {
     /// Copies the entry that is `index` entries after the head; false if it
     /// is not waiting, or was struck out.
     pub(crate) fn peek(&self, index: u32, command: &mut Command) -> bool {
-        if index >= self.waiting() {
-            return false;
+        if self.ring.held.is_empty() {
+            return self.peek_in_ring(index, command);
         }
-        let Some(index) = index.checked_sub(self.held()) else {
-            let held = self.ring.held.get(index as usize).and_then(Option::as_ref);
-            return held.is_some_and(|held| {
+        match (index.checked_sub(self.held()), self.ring.held.get(index as usize)) {
+            (Some(index), _) => self.peek_in_ring(index, command),
+            (None, Some(Some(held))) if self.queue.is_open() => {
                 *command = *held;
                 true
-            });
-        };
-        let at =
-            (advance(self.ring.head, index, self.ring.size) as usize).saturating_mul(ENTRY_SIZE);
+            }
+            _ => false,
+        }
+    }
+
+    fn peek_in_ring(&self, index: u32, command: &mut Command) -> bool {
+        if index >= self.in_ring() {
+            return false;
+        }
+        let at = advance(self.ring.head, index, self.ring.size) as usize;
+        let at = at.saturating_mul(ENTRY_SIZE);
         let entry = self.ring.memory.and_then(|memory| memory.slice(at, ENTRY_SIZE));
         entry.and_then(|entry| entry.read(command.as_mut_bytes())).is_some()
     }
@@ -325,8 +336,7 @@ impl Claim<'_> {
         }
         let mut command = Command::zeroed();
         for _ in 0..found {
-            // Each one goes behind what is held: it is the next in the ring.
-            if !self.peek(self.held(), &mut command) {
+            if !self.peek_in_ring(0, &mut command) {
                 return false;
             }
             self.ring.held.push_back(Some(command));
@@ -340,7 +350,7 @@ impl Claim<'_> {
     /// How many entries after the head of the ring a command is.
     fn find(&self, cid: u16) -> Option<u32> {
         let memory = self.ring.memory?;
-        (0..self.waiting().saturating_sub(self.held())).find(|index| {
+        (0..self.in_ring()).find(|index| {
             let at = advance(self.ring.head, *index, self.ring.size) as usize;
             // Identifier and flags share the entry's first 32 bits with the
             // opcode.
@@ -351,10 +361,11 @@ impl Claim<'_> {
 
     /// Takes the first `count` entries, which have been copied, off the queue.
     pub(crate) fn consume(&mut self, count: u32) {
-        let held = count.min(self.held());
-        if held > 0 {
-            self.ring.held.drain(..held as usize);
+        if self.ring.held.is_empty() {
+            return self.advance_ring(count);
         }
+        let held = count.min(self.held());
+        self.ring.held.drain(..held as usize);
         self.advance_ring(count.wrapping_sub(held));
     }
 
