@@ -147,6 +147,7 @@ pub(crate) enum Action {
     Release,
     Failing(bool),
     Scribble(u8),
+    Bend { which: u8, spoil: Option<u8> },
     CreateCq { id: u8, size: u8, vector: u8, bad: BadCreate },
     CreateSq { id: u8, cq: u8, size: u8, bad: BadCreate },
     DeleteSq(u8),
@@ -399,6 +400,8 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::Release),
         1 => any::<bool>().prop_map(Action::Failing),
         2 => any::<u8>().prop_map(Action::Scribble),
+        3 => (any::<u8>(), proptest::option::weighted(0.3, any::<u8>()))
+            .prop_map(|(which, spoil)| Action::Bend { which, spoil }),
         24 => admin(),
         2 => bell().prop_map(Action::Bell),
         2 => (prop_oneof![Just(0u16), Just(8), Just(0x1c), Just(0x20), Just(0x38), Just(0x68),

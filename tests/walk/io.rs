@@ -3,6 +3,7 @@
 //! I/O commands: made, submitted, and judged when they end.
 
 use super::action::{Io, Op, Place, Wrong};
+use super::bend::Bend;
 use super::disk::{self, BLOCK, Moment, Tag, ZEROES};
 use super::expect::{FORMAT_IN_PROGRESS, Target, do_not_retry};
 use super::world::{Done, World, ensure};
@@ -10,10 +11,10 @@ use devhost::driver::{Buffer, Completion, Data, Entry, Prp, Status, io_opcode};
 
 const FIRST: u8 = 1;
 const SECOND: u8 = 2;
-const SGL_BLOCK: u8 = 0x00;
+pub(crate) const SGL_BLOCK: u8 = 0x00;
 const SGL_BUCKET: u8 = 0x10;
 const SGL_LAST: u8 = 0x30;
-const SGL_KEYED: u8 = 0x40;
+pub(crate) const SGL_KEYED: u8 = 0x40;
 
 /// What a command does, if it succeeds.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ pub(crate) struct Flight {
     /// The guest's data, and what else has to stay.
     pub data: Option<Data>,
     pub lists: Vec<Keep>,
+    /// Its list was changed.
+    pub bend: Option<Bend>,
 }
 
 impl Flight {
@@ -81,7 +84,6 @@ pub(crate) enum Counted {
     No,
 }
 
-#[expect(dead_code, reason = "kept for as long as the controller may look")]
 pub(crate) enum Keep {
     Prp(Prp),
     Buffer(Buffer),
@@ -213,6 +215,7 @@ impl World {
             closing: false,
             data: None,
             lists: Vec::new(),
+            bend: None,
         };
         let mut entry = Entry::on_blocks(opcode, nsid, lba, blocks.min(65536) as u32);
         if let Op::Deallocate { hint, ranges, gap } = io.op {
@@ -485,7 +488,8 @@ impl World {
             || flight.aborted
             || compared && code == Status::COMPARE_FAILURE
             || flight.closing && code == Status::ABORTED_SQ_DELETED
-            || formatting && code == FORMAT_IN_PROGRESS;
+            || formatting && code == FORMAT_IN_PROGRESS
+            || flight.bend.as_ref().is_some_and(|bend| bend.code == Some(code));
         ensure!(fits, "not {expected:#x}");
         if let Half::First(second) = flight.half
             && let Some(other) = self.flights.get_mut(&(flight.sq, second))
@@ -521,14 +525,12 @@ impl World {
     fn succeed(&mut self, flight: &Flight, now: Moment) -> Done {
         match &flight.effect {
             Effect::Read { lba, blocks } => {
-                let data = flight.data.as_ref().ok_or("a read without data")?;
-                let bytes = data.to_vec();
+                let bytes = flight.bytes_read()?;
                 self.disk.check(&bytes[..*blocks as usize * BLOCK], *lba, flight.begun)?;
                 ensure!(
                     bytes[*blocks as usize * BLOCK..].iter().all(|byte| *byte == 0xee),
                     "a bit bucket reached memory"
                 );
-                ensure!(data.spilt(0xee) == 0, "memory beside the data was written to");
             }
             Effect::Change { tags, ranges } => {
                 for (lba, blocks) in ranges {

@@ -96,7 +96,9 @@ impl World {
                 Counted::Write => self.counts.writes.1 += 1,
                 Counted::No => {}
             }
-            for page in flight.data.iter().flat_map(|data| data.pages()) {
+            let twin = flight.bend.iter().map(|bend| &bend.twin);
+            let pages = flight.data.iter().chain(twin).flat_map(|data| data.pages());
+            for page in pages.collect::<Vec<u64>>() {
                 self.bury(page / 4096 * 4096, 4096, ());
             }
             self.keep(flight);

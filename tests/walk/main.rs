@@ -12,6 +12,7 @@
 
 mod action;
 mod admin;
+mod bend;
 mod disk;
 mod events;
 mod expect;

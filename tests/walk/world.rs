@@ -213,6 +213,7 @@ impl World {
                 self.gate.fail(failing.then_some(bhyve_nvme::backend::Error::Io));
             }
             Action::Scribble(which) => self.scribble(usize::from(*which)),
+            Action::Bend { which, spoil } => self.bend(usize::from(*which), *spoil),
             Action::CreateCq { id, size, vector, bad } => {
                 self.create_cq(u16::from(*id), u16::from(*size), u16::from(*vector), *bad)?;
             }

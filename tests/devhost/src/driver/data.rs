@@ -40,6 +40,21 @@ impl Data {
         Ok(Data { memory: memory.clone(), hold, pages, offset, len })
     }
 
+    /// A zeroed buffer of the same shape in other pages.
+    pub fn twin(&self) -> Result<Data, Error> {
+        let hold = self.memory.alloc(self.hold.len())?;
+        let (from, to) = (self.hold.address(), hold.address());
+        let pages = self.pages.iter().map(|page| page - from + to).collect();
+        Ok(Data { memory: self.memory.clone(), hold, pages, ..*self })
+    }
+
+    /// Where a twin has what this buffer has at guest address `address`; `None`
+    /// if that is none of its own.
+    pub fn in_twin(&self, twin: &Data, address: u64) -> Option<u64> {
+        let at = address.checked_sub(self.hold.address())?;
+        (at < self.hold.len() as u64).then(|| twin.hold.address() + at)
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -146,5 +161,12 @@ mod tests {
         assert!(pages.windows(2).all(|two| two[1] + PAGE < two[0]));
         machine.write(pages[0] - 1, &[0]);
         assert_eq!(data.spilt(0xee), 1);
+
+        let twin = data.twin().unwrap();
+        assert_eq!(twin.to_vec(), vec![0; 10000]);
+        for (page, other) in pages.iter().zip(twin.pages()) {
+            assert_eq!(data.in_twin(&twin, *page), Some(other));
+            assert_eq!(twin.in_twin(&data, *page), None);
+        }
     }
 }
