@@ -256,8 +256,8 @@ not_there() {
 	refused 6001 device-self-test "$ctrl" --namespace-id=1 --self-test-code=1
 	refused 6001 sanitize "$ctrl" --sanact=2
 	refused 6001 fw-download "$ctrl" --fw=/tmp/zero
-	refused 6106 fw-commit "$ctrl" --slot=1 --action=1
-	refused 6106 fw-commit "$ctrl" --slot=2 --action=1
+	refused 6001 fw-commit "$ctrl" --slot=1 --action=1
+	refused 6001 fw-commit "$ctrl" --slot=2 --action=1
 	refused 6001 security-recv "$ctrl" --namespace-id=1 --secp=1 --spsp=1 --size=512
 	refused 6001 delete-ns "$ctrl" --namespace-id=1
 	refused 6001 attach-ns "$ctrl" --namespace-id=1 --controllers=0
