@@ -47,8 +47,11 @@ impl<E: Executor> Engine<E> {
         cid: u16,
         outcome: Outcome,
     ) -> u32 {
-        let sq_head = self.sq(sq_id).map_or(0, SubmissionQueue::head);
-        cq.publish(Completion { dw0: outcome.dw0, sq_head, sq_id, cid, status: outcome.status })
+        let Outcome { dw0, status } = outcome;
+        cq.publish(|| {
+            let sq_head = self.sq(sq_id).map_or(0, SubmissionQueue::head);
+            Completion { dw0, sq_head, sq_id, cid, status }
+        })
     }
 
     /// Raises the interrupt for what was posted to `cq`.

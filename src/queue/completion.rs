@@ -205,11 +205,15 @@ impl CompletionQueue {
     /// Stores an entry, for which there is a reservation; does nothing if the
     /// queue has been closed since. Returns the number of entries that wait
     /// for an interrupt now.
-    pub(crate) fn publish(&self, entry: Completion) -> u32 {
+    ///
+    /// `entry` makes it under the publish lock, so that the submission queue's
+    /// head that it tells is never older than that of the entry before it: a
+    /// guest that believes the last one would find its queue full for ever.
+    pub(crate) fn publish(&self, entry: impl FnOnce() -> Completion) -> u32 {
         let mut ring = lock(&self.ring);
         let Some(memory) = ring.memory else { return 0 };
         let at = (ring.tail as usize).saturating_mul(ENTRY_SIZE);
-        let (low, high) = entry.words(ring.phase);
+        let (low, high) = entry().words(ring.phase);
         ring.tail = advance(ring.tail, 1, ring.size);
         if ring.tail == 0 {
             ring.phase = !ring.phase;

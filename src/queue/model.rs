@@ -88,7 +88,7 @@ fn reservations_never_exceed_the_ring() {
         let queue = Arc::new(CompletionQueue::new());
         queue.open(region.segment(), CompletionParameters { size: 3, vector: None });
         assert_eq!(queue.reserve(1), 1);
-        queue.publish(entry());
+        queue.publish(|| entry());
         let workers: Vec<_> = (0..2)
             .map(|_| {
                 let queue = queue.clone();
@@ -114,7 +114,7 @@ fn a_parked_queue_is_woken() {
             queue.open(region.segment(), CompletionParameters { size: 2, vector: None });
             assert_eq!(queue.reserve(1), 1);
             if by_doorbell {
-                queue.publish(entry());
+                queue.publish(|| entry());
             }
             let worker = {
                 let queue = queue.clone();

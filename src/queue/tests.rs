@@ -32,7 +32,7 @@ fn reservations_end_where_the_ring_is_full() {
         assert_eq!(queue.reserve(1), 0);
         queue.give_back(1);
         assert_eq!(queue.reserve(5), 1);
-        queue.publish(entry(0));
+        queue.publish(|| entry(0));
         assert_eq!(queue.reserve(1), 0, "posted, but not consumed");
         assert_eq!(queue.ring(1), Ok(0));
         assert_eq!(queue.reserve(5), 1);
@@ -44,8 +44,8 @@ fn the_head_cannot_pass_what_was_posted() {
     let (queue, _region) = open(4);
     assert_eq!(queue.reserve(3), 3);
     assert_eq!(queue.ring(1), Err(DoorbellError::Value));
-    queue.publish(entry(0));
-    queue.publish(entry(1));
+    queue.publish(|| entry(0));
+    queue.publish(|| entry(1));
     for value in [3, 4, 5, 0xffff, u32::MAX] {
         assert_eq!(queue.ring(value), Err(DoorbellError::Value), "{value:#x}");
     }
@@ -66,7 +66,7 @@ fn phase_tags_are_the_controllers_own() {
         for round in 0..6u32 {
             for at in 0..4u32 {
                 assert_eq!(queue.reserve(1), 1);
-                queue.publish(entry(7));
+                queue.publish(|| entry(7));
                 let word =
                     region.segment().load64(at as usize * 16 + 8, Ordering::Relaxed).unwrap();
                 assert_eq!(word >> 48 & 1, u64::from(round % 2 == 0), "round {round}, entry {at}");
@@ -81,7 +81,7 @@ fn a_closed_queue_takes_and_posts_nothing() {
     let (queue, region) = open(4);
     assert_eq!(queue.reserve(2), 2);
     queue.close();
-    queue.publish(entry(1));
+    queue.publish(|| entry(1));
     assert_eq!(queue.reserve(1), 0);
     assert_eq!(queue.ring(0), Err(DoorbellError::NoQueue));
     assert_eq!(region.segment().load64(8, Ordering::Relaxed), Some(0));
@@ -93,7 +93,7 @@ fn parking_is_noticed_by_the_doorbell_and_by_who_gives_back() {
     let (queue, _region) = open(3);
     assert_eq!(queue.reserve(2), 2);
     assert!(!queue.park(0b10, 1));
-    queue.publish(entry(0));
+    queue.publish(|| entry(0));
     assert_eq!(queue.ring(1), Ok(0b10));
     assert_eq!(queue.reserve(1), 1);
     assert!(!queue.park(0b01, 1));
@@ -110,11 +110,38 @@ fn one_interrupt_covers_what_was_posted() {
     let (queue, _region) = open(8);
     assert_eq!(queue.take_interrupt(), None);
     queue.reserve(3);
-    assert_eq!(queue.publish(entry(0)), 1);
-    assert_eq!(queue.publish(entry(1)), 2);
+    assert_eq!(queue.publish(|| entry(0)), 1);
+    assert_eq!(queue.publish(|| entry(1)), 2);
     assert_eq!(queue.take_interrupt(), Some(3));
     assert_eq!(queue.take_interrupt(), None);
-    assert_eq!(queue.publish(entry(2)), 1);
+    assert_eq!(queue.publish(|| entry(2)), 1);
+}
+
+/// An entry is made when its turn to be posted has come: were it made before,
+/// one that tells a newer head could be posted first.
+#[test]
+fn an_entry_is_made_where_no_other_can_be_posted() {
+    let (queue, region) = open(4);
+    assert_eq!(queue.reserve(2), 2);
+    let (begun, posted) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !begun.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            queue.publish(|| entry(2));
+            posted.store(true, Ordering::SeqCst);
+        });
+        queue.publish(|| {
+            begun.store(true, Ordering::SeqCst);
+            std::thread::park_timeout(std::time::Duration::from_millis(100));
+            assert!(!posted.load(Ordering::SeqCst));
+            entry(1)
+        });
+    });
+    let cid =
+        |at: usize| region.segment().load64(at + 8, Ordering::Relaxed).unwrap() >> 32 & 0xffff;
+    assert_eq!((cid(0), cid(16)), (1, 2));
 }
 
 #[test]
