@@ -107,7 +107,7 @@ fn the_store_sees_as_many_commands_at_once_as_there_are_slots_and_no_more() {
 /// and does not wait.
 #[test]
 fn a_vcpu_never_waits_for_a_slot() {
-    let setup = setup_with(Settings { io_slots: 1, ..settings() }, Gate::never_waiting);
+    let setup = setup_with(Settings { io_slots: 1, inline: true, ..settings() }, |gate| gate);
     let (first, second) = (setup.pair(1, 16), setup.pair(2, 16));
     setup.gate.close();
     let data = setup.data(512);

@@ -137,6 +137,8 @@ impl Controller {
         let fault = Arc::new(Fault::new(&settings.name));
         let mailbox = Arc::new(Mailbox::new());
         let vectors = settings.queue_pairs.saturating_add(1);
+        // vCPUs that execute commands without a slot come on top.
+        let vcpus = if backend.never_waits() { limits.cpus as usize } else { 0 };
         let reports = mailbox.clone();
         let nvm = Nvm::new(
             host.clone(),
@@ -144,7 +146,7 @@ impl Controller {
             Offers { dsm: settings.dsm, sgl: settings.sgl },
             settings.block_size.trailing_zeros(),
             usize::from(vectors),
-            usize::from(settings.io_slots),
+            usize::from(settings.io_slots).saturating_add(vcpus),
             Box::new(move || reports.post(Mail::REPORTS)),
         );
         let interrupts = Interrupts::new(host.clone(), vectors);

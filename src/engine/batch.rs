@@ -2,8 +2,9 @@
 
 //! From fetched commands to their completions and interrupts.
 
+use super::coalescing::Due;
 use super::deck::Deck;
-use super::dispatch::Engine;
+use super::dispatch::{Engine, Inline};
 use super::{Executor, Outcome, Unfinished};
 use crate::queue::{CompletionQueue, SubmissionQueue};
 use crate::wire::command::{Command, fuse};
@@ -89,17 +90,32 @@ impl<'a, E: Executor> Batch<'a, E> {
         let due = self.engine.coalescing.due(self.cq.vector(), self.cq.capacity(), share);
         while let Some(operation) = self.begin() {
             let waiting = self.execute(operation, scratch);
-            if due.is_now(waiting, || self.to_come(&follows)) {
-                self.engine.signal(self.cq);
-            } else if self.deck.is_some() || due.is_asked() {
+            if !due.is_now(waiting, || self.to_come(&follows)) {
                 // Without a deck the store never waits: this thread itself
                 // raises the interrupt, when the batch ends.
+                if self.deck.is_some() || due.is_asked() {
+                    self.engine.put_off();
+                }
+            } else if self.awaits_answer(due, waiting) {
                 self.engine.put_off();
+            } else {
+                self.engine.signal(self.cq);
             }
         }
         if self.begun < self.commands.len() {
             self.engine.signal(self.cq);
         }
+    }
+
+    /// Whether the interrupt can wait for the guest's write to the head
+    /// doorbell. A vCPU that rings for one command after another finds each
+    /// done before it rings for the next: it needs no interrupt for each while
+    /// it has not answered the first.
+    fn awaits_answer(&self, due: Due, waiting: u32) -> bool {
+        self.engine.inline == Inline::NeverWaits
+            && self.deck.is_none()
+            && !due.is_asked()
+            && self.cq.is_answer_due(waiting)
     }
 
     fn to_come(&self, follows: impl Fn(&Engine<E>) -> u32) -> u32 {

@@ -182,7 +182,12 @@ impl<E: Executor> Engine<E> {
 
     /// A vCPU's write to the head doorbell of completion queue `id`.
     pub(crate) fn ring_completion(&self, id: u16, value: u32) -> Result<(), DoorbellError> {
-        let parked = self.cq(id).ok_or(DoorbellError::NoQueue)?.ring(value)?;
+        let cq = self.cq(id).ok_or(DoorbellError::NoQueue)?;
+        let parked = cq.ring(value)?;
+        if self.inline == Inline::NeverWaits && cq.is_left() {
+            // Posted after the guest looked, and held back for this.
+            self.signal(cq);
+        }
         if id == 0 {
             // Admin commands and events wait for room here.
             self.mailbox.post(Mail::ADMIN);

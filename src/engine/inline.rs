@@ -4,7 +4,8 @@
 //!
 //! Memory is faster than waking a thread. But a vCPU that runs commands holds
 //! the hypervisor's MMIO lock, so one doorbell runs only so much; what is left
-//! goes to the workers.
+//! goes to the workers. A store that never waits has room for as many commands
+//! as there are vCPUs: there, such a command takes no slot.
 
 use super::Executor;
 use super::deck::Commands;
@@ -33,7 +34,8 @@ impl<E: Executor> Engine<E> {
     fn run_visited(&self, id: u16, queue: &SubmissionQueue, visit: &Visit<'_>, kept: &mut Kept<E>) {
         let (mut left, mut bytes) = (MAX_COMMANDS, MAX_BYTES);
         // Where the store may wait, no command waits behind another.
-        let most = if self.inline == Inline::NeverWaits { BATCH } else { 1 };
+        let may_wait = self.inline == Inline::MayWait;
+        let most = if may_wait { 1 } else { BATCH };
         loop {
             if self.fault.tripped() {
                 return;
@@ -43,7 +45,10 @@ impl<E: Executor> Engine<E> {
             }
             // Never waits for a slot, nor for the claim: a worker goes on when
             // it has a slot, and whoever holds the claim looks again.
-            let Some(slot) = self.slots.take() else { return self.announce(bit_of(id)) };
+            let slot = if may_wait { self.slots.take() } else { None };
+            if may_wait && slot.is_none() {
+                return self.announce(bit_of(id));
+            }
             let Some(claim) = visit.claim() else {
                 drop(slot);
                 return self.wake_if_work();
@@ -65,7 +70,7 @@ impl<E: Executor> Engine<E> {
                     _ => self.wake_if_work(),
                 };
             };
-            if self.inline == Inline::MayWait {
+            if may_wait {
                 // Others must not wait for what this command waits for.
                 self.wake_if_work();
             }

@@ -88,15 +88,17 @@ impl Pace {
 
     /// The completions that may share an interrupt while more are under way,
     /// of `in_store` commands in the store. One CPU cannot run guest and
-    /// worker side by side: there, the guest is left alone for longer. Of a
+    /// worker side by side, nor can several whose workers are all busy while
+    /// other queues wait: there, the guest is left alone for longer. Of a
     /// slow store's, an eighth: waiting for that many takes an eighth of what
     /// each of them took.
-    pub(super) fn share(&self, in_store: u32) -> u32 {
+    pub(super) fn share(&self, in_store: u32, others_wait: impl FnOnce() -> bool) -> u32 {
         const MOST: u32 = BATCH as u32;
         if !self.is_quick() {
             return (in_store / MOST).clamp(1, MOST);
         }
-        if self.cpus == 1 {
+        let all_busy = self.quick_workers.load(Ordering::Relaxed) >= self.cpus;
+        if self.cpus == 1 || (all_busy && others_wait()) {
             return self.fit_into(BATCH_TIME.saturating_mul(8)).clamp(1, MOST.saturating_mul(4));
         }
         self.fit_into(BATCH_TIME).clamp(1, MOST)
@@ -184,13 +186,28 @@ mod tests {
     #[test]
     fn interrupts_are_shared_by_what_ends_soon() {
         let quick = after(&[2000; 10]);
-        assert_eq!((quick.share(1), quick.share(128)), (8, 8));
-        assert_eq!(after(&[12_000; 10]).share(8), 2);
+        assert_eq!((quick.share(1, || false), quick.share(128, || false)), (8, 8));
+        assert_eq!(after(&[12_000; 10]).share(8, || false), 2);
         let slow = after(&[1_000_000; 10]);
-        assert_eq!((slow.share(1), slow.share(15), slow.share(16), slow.share(256)), (1, 1, 2, 8));
+        assert_eq!(
+            (
+                slow.share(1, || false),
+                slow.share(15, || false),
+                slow.share(16, || false),
+                slow.share(256, || false)
+            ),
+            (1, 1, 2, 8)
+        );
         let alone = Pace::new(1);
         (0..10).for_each(|_| alone.measured(2000, 1));
-        assert_eq!(alone.share(8), 32);
+        assert_eq!(alone.share(8, || false), 32);
+        let busy = after(&[2000; 10]);
+        busy.begin_quick();
+        busy.begin_quick();
+        assert_eq!(busy.share(8, || true), 8, "two CPUs are left");
+        busy.begin_quick();
+        busy.begin_quick();
+        assert_eq!((busy.share(8, || false), busy.share(8, || true)), (8, 32));
     }
 
     #[test]

@@ -4,8 +4,9 @@
 
 use crate::sync::{AtomicU32, Ordering};
 
-/// The `ioslots` of one controller: a thread that executes commands, worker or
-/// vCPU, holds one slot meanwhile, and executes one command at a time.
+/// The `ioslots` of one controller: a thread that executes commands of a store
+/// that may wait, worker or vCPU, holds one slot meanwhile, and executes one
+/// command at a time.
 pub(crate) struct Slots {
     limit: u32,
     used: AtomicU32,

@@ -19,6 +19,7 @@
 use super::Executor;
 use super::dispatch::Engine;
 use super::mailbox::Mail;
+use crate::queue::CompletionQueue;
 use crate::sync::{AtomicBool, Ordering, fence, fence_after_rmw};
 use std::time::Duration;
 
@@ -62,7 +63,9 @@ impl<E: Executor> Engine<E> {
     /// ticks in a row that found nothing. Returns whether the watch goes on.
     pub(crate) fn tick(&self, quiet: &mut u32) -> bool {
         for (_, cq) in self.completion_queues() {
-            self.signal(cq);
+            if self.is_held_back(cq) {
+                self.signal(cq);
+            }
         }
         self.rescue_from_stuck();
         if self.watch.needed.swap(false, Ordering::Relaxed) {
@@ -84,7 +87,13 @@ impl<E: Executor> Engine<E> {
     }
 
     fn holds_back(&self) -> bool {
-        self.completion_queues().any(|(_, cq)| cq.is_unsignalled())
+        self.completion_queues().any(|(_, cq)| self.is_held_back(cq))
+    }
+
+    /// Whether entries of `cq` wait for an interrupt that is to come. One that
+    /// the guest has asked to be shared comes also if it did not wait for it.
+    fn is_held_back(&self, cq: &CompletionQueue) -> bool {
+        if self.coalescing.time().is_some() { cq.is_unsignalled() } else { cq.is_left() }
     }
 
     fn rescue_from_stuck(&self) {

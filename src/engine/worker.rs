@@ -3,7 +3,7 @@
 //! A worker's life: search, run, search, sleep.
 
 use super::deck::{Commands, Deck};
-use super::dispatch::{Engine, Fetch};
+use super::dispatch::{Engine, Fetch, bit_of};
 use super::errands::Errand;
 use super::mailbox::Mail;
 use super::pace::{BATCH, Measurement};
@@ -106,7 +106,8 @@ impl<E: Executor> Engine<E> {
             self.wake_if_worth(self.ready());
         }
         if let Some(batch) = self.batch(id, queue, commands, Some(deck)) {
-            let share = self.pace.share(self.slots.used());
+            let others_wait = || self.ready() & !bit_of(id) != 0;
+            let share = self.pace.share(self.slots.used(), others_wait);
             batch.run(scratch, share, |engine| {
                 if quick {
                     if engine.is_ready(id) { queue.backlog() } else { 0 }

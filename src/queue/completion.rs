@@ -238,6 +238,30 @@ impl CompletionQueue {
         self.unsignalled.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether entries wait for an interrupt, and the guest has not consumed
+    /// all that was posted: if it has, it needs none.
+    pub(crate) fn is_left(&self) -> bool {
+        self.is_unsignalled() && self.unconsumed() != 0
+    }
+
+    /// Whether the guest has still to consume entries it has been interrupted
+    /// for, where `waiting` wait for an interrupt. Then it will look at the
+    /// queue, and write the head doorbell. For after a [`publish`]: either this
+    /// sees the doorbell, or who writes it sees what was published.
+    ///
+    /// [`publish`]: CompletionQueue::publish
+    pub(crate) fn is_answer_due(&self, waiting: u32) -> bool {
+        fence_after_rmw();
+        self.unconsumed() > waiting
+    }
+
+    /// Entries that were posted and that the guest has not said to have
+    /// consumed.
+    fn unconsumed(&self) -> u32 {
+        let size = self.size.load(Ordering::Relaxed);
+        distance(self.head.load().value(), self.tail.load(Ordering::SeqCst), size)
+    }
+
     /// The vector that its interrupts raise, if it has any.
     pub(crate) fn vector(&self) -> u16 {
         (self.vector.load(Ordering::Relaxed) & 0xffff) as u16

@@ -268,3 +268,42 @@ fn a_shadow_doorbell_against_the_last_look_and_late_register_writes() {
         assert_eq!((fetched, queue.head()), (3, 3), "a command was lost, or fetched twice");
     });
 }
+
+/// Entries are posted while the guest consumes one that it was interrupted for:
+/// whoever comes last sees the other, so that nothing is left without an
+/// interrupt.
+#[test]
+fn posting_against_an_answer() {
+    check(3, || {
+        const SIZE: u32 = 4;
+        let region = Arc::new(Region::zeroed(CompletionQueue::bytes(SIZE)).expect("memory"));
+        let queue = Arc::new(CompletionQueue::new());
+        queue.open(region.segment(), CompletionParameters { size: SIZE, vector: Some(1) });
+        assert_eq!(queue.reserve(2), 2);
+        queue.publish(entry());
+        assert_eq!(queue.take_interrupt(), Some(1));
+        let raised = Arc::new(AtomicU32::new(0));
+        let poster = {
+            let (queue, raised) = (queue.clone(), raised.clone());
+            thread::spawn(move || {
+                let waiting = queue.publish(entry());
+                if !queue.is_answer_due(waiting) && queue.take_interrupt().is_some() {
+                    raised.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        let phase = |index: usize| {
+            let word =
+                region.segment().load64(index * 16 + 8, std::sync::atomic::Ordering::Acquire);
+            word.expect("inside") >> 48 & 1 == 1
+        };
+        assert!(phase(0));
+        let seen = if phase(1) { 2 } else { 1 };
+        queue.ring(seen).expect("no more than was posted");
+        if queue.is_left() && queue.take_interrupt().is_some() {
+            raised.fetch_add(1, Ordering::SeqCst);
+        }
+        poster.join().expect("a poster");
+        assert!(seen == 2 || raised.load(Ordering::SeqCst) > 0, "an entry without an interrupt");
+    });
+}

@@ -46,9 +46,8 @@ fn a_held_event_request_is_aborted() {
 #[test]
 fn a_command_that_waits_is_aborted_and_never_begins() {
     for inline in [false, true] {
-        let one_slot = Settings { io_slots: 1, ..settings() };
-        let setup =
-            setup_with(one_slot, 16 * MIB, |gate| if inline { gate.never_waiting() } else { gate });
+        let one_slot = Settings { io_slots: 1, inline, ..settings() };
+        let setup = setup_with(one_slot, 16 * MIB, |gate| gate);
         let (blocker, pair) = (setup.pair(2, 16), setup.pair(1, 16));
         let data = setup.data(512);
         setup.gate.close();

@@ -132,7 +132,7 @@ fn fixed(plan: &Plan, store: &Store, count: u64) -> Result<()> {
         (Subject::start(&spec, file.size(), false, &with)?, Some(file))
     };
     let tally = subject.run_count(count)?;
-    println!("{} reads, {} doorbells", tally.ios, tally.doorbells.count());
+    println!("{} reads, {} doorbells", tally.ios, tally.rings);
     subject.stop()
 }
 
