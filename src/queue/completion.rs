@@ -252,6 +252,10 @@ impl CompletionQueue {
     /// [`publish`]: CompletionQueue::publish
     pub(crate) fn is_answer_due(&self, waiting: u32) -> bool {
         fence_after_rmw();
+        if self.unconsumed() <= waiting {
+            return false;
+        }
+        self.rely_on_register();
         self.unconsumed() > waiting
     }
 

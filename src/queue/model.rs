@@ -280,13 +280,13 @@ fn posting_against_an_answer() {
         let queue = Arc::new(CompletionQueue::new());
         queue.open(region.segment(), CompletionParameters { size: SIZE, vector: Some(1) });
         assert_eq!(queue.reserve(2), 2);
-        queue.publish(entry());
+        queue.publish(|| entry());
         assert_eq!(queue.take_interrupt(), Some(1));
         let raised = Arc::new(AtomicU32::new(0));
         let poster = {
             let (queue, raised) = (queue.clone(), raised.clone());
             thread::spawn(move || {
-                let waiting = queue.publish(entry());
+                let waiting = queue.publish(|| entry());
                 if !queue.is_answer_due(waiting) && queue.take_interrupt().is_some() {
                     raised.fetch_add(1, Ordering::SeqCst);
                 }
