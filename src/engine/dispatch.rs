@@ -297,7 +297,7 @@ impl<E: Executor> Engine<E> {
             self.settle_visited(id, queue);
             return Fetch::Nothing;
         }
-        if !queue.refresh() {
+        if queue.is_shadowed() && !queue.refresh() {
             self.misrung(id);
         }
         let Some(cq) = self.cq(queue.cq_id()) else { return Fetch::Nothing };
@@ -362,6 +362,14 @@ impl<E: Executor> Engine<E> {
     /// nobody looks at its shadow for a while.
     fn settle_visited(&self, id: u16, queue: &SubmissionQueue) {
         self.settle(id, queue);
+        if queue.is_shadowed() {
+            self.settle_shadowed(id, queue);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_shadowed(&self, id: u16, queue: &SubmissionQueue) {
         if self.ready.load(Ordering::SeqCst) & bit_of(id) == 0 {
             if !queue.rely_on_register() {
                 self.misrung(id);

@@ -122,8 +122,14 @@ impl CompletionQueue {
         if granted == want || !self.head.load().is_shadowed() {
             return granted;
         }
+        granted.saturating_add(self.reserve_by_shadow(want.saturating_sub(granted)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve_by_shadow(&self, want: u32) -> u32 {
         self.refresh();
-        granted.saturating_add(self.reserve_known(want.saturating_sub(granted)))
+        self.reserve_known(want)
     }
 
     fn reserve_known(&self, want: u32) -> u32 {

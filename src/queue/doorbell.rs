@@ -163,6 +163,7 @@ impl Doorbell {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn write_beside_shadow(
         &self,
@@ -201,9 +202,6 @@ impl Doorbell {
     /// and if `valid` says so as in [`Doorbell::write`]. Returns false if it has
     /// become one that cannot be.
     pub(crate) fn refresh(&self, valid: impl Fn(u32, u32) -> bool) -> bool {
-        if !self.load().is_shadowed() {
-            return true;
-        }
         let mut shadow = lock(&self.shadow);
         let Some(shadow) = &mut *shadow else { return true };
         !shadow.is_taken_up() || self.take(shadow, valid)
@@ -229,9 +227,6 @@ impl Doorbell {
     /// Has the guest write to the register when it moves the shadow on from
     /// the doorbell's value. The caller then refreshes once more.
     pub(crate) fn watch_register(&self) {
-        if !self.load().is_shadowed() {
-            return;
-        }
         if let Some(Shadow { words, event, .. }) = &mut *lock(&self.shadow) {
             let value = self.load().value();
             if *event != value {

@@ -131,7 +131,15 @@ impl SubmissionQueue {
         self.tail.set_shadow(words);
     }
 
+    /// Whether the tail has a shadow. Where it has none, what follows does
+    /// nothing, and need not be called.
+    pub(crate) fn is_shadowed(&self) -> bool {
+        self.tail.load().is_shadowed()
+    }
+
     /// Looks at the shadow; false if it has become what the tail cannot be.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn refresh(&self) -> bool {
         self.tail.refresh(|_, new| new < self.size.load(Ordering::Relaxed))
     }

@@ -58,6 +58,9 @@ impl std::fmt::Display for Case {
         if self.with.batched {
             f.write_str(" batched")?;
         }
+        if self.with.shadowed {
+            f.write_str(" dbbuf")?;
+        }
         if self.one_cpu {
             f.write_str(" 1cpu")?;
         }
@@ -71,7 +74,8 @@ impl std::fmt::Display for Case {
 impl Case {
     fn new(store: Store, work: Work, depth: usize, queues: u16) -> Case {
         let wait = Waiting::Interrupt;
-        let with = Use { work, depth, queues, wait, scattered: false, batched: false };
+        let with =
+            Use { work, depth, queues, wait, scattered: false, batched: false, shadowed: false };
         Case { store, with, one_cpu: false, two_wakes: false }
     }
 
@@ -82,6 +86,11 @@ impl Case {
 
     fn batched(mut self) -> Case {
         self.with.batched = true;
+        self
+    }
+
+    fn shadowed(mut self) -> Case {
+        self.with.shadowed = true;
         self
     }
 
@@ -118,6 +127,8 @@ pub(crate) fn few() -> Vec<Case> {
         Case::new(File, WRITE_4K, 32, 1),
         Case::new(File, STREAM_128K, 8, 1),
         Case::new(File, READ_128K, 8, 1),
+        Case::new(File, READ_4K, 32, 1).shadowed(),
+        Case::new(File, READ_4K, 32, 2).shadowed(),
         Case::new(File, READ_4K, 32, 1).one_cpu(),
         Case::new(File, STREAM_128K, 8, 1).one_cpu(),
         Case::new(File, READ_128K, 8, 1).one_cpu(),

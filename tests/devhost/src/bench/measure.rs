@@ -236,6 +236,7 @@ fn medians(samples: &[Sample]) -> Sample {
         vcpu_us: of(|s| s.vcpu_us),
         library_us: of(|s| s.library_us),
         interrupts: of(|s| s.interrupts),
+        traps: of(|s| s.traps),
         switches: of(|s| s.switches),
         p50_us: of(|s| s.p50_us),
         p99_us: of(|s| s.p99_us),

@@ -119,8 +119,15 @@ fn table(args: &Args) -> Result<bool> {
 /// instructions.
 fn fixed(plan: &Plan, store: &Store, count: u64) -> Result<()> {
     let work = Work::new(Op::Read, Order::Random, 4);
-    let with =
-        Use { work, depth: 32, queues: 1, wait: Waiting::Yield, scattered: false, batched: false };
+    let with = Use {
+        work,
+        depth: 32,
+        queues: 1,
+        wait: Waiting::Yield,
+        scattered: false,
+        batched: false,
+        shadowed: false,
+    };
     let options = &plan.options;
     let (mut subject, _file) = if *store == Store::Ram {
         let spec = format!("4,nvme,ram={}{options}", plan.ram_mib);

@@ -16,7 +16,8 @@ wakes\", a read of the file between two wake-ups.  Medians; ratio: median (least
 most) of the pairs.  bell: mean nanoseconds of a write to
 the tail doorbell, and per cent of them that woke a thread.  CPU: microseconds
 per I/O of the guest's CPUs + of the library, and those of the limit.  irq, csw:
-interrupts and context switches per I/O.  p50, p99: microseconds from doorbell to
+interrupts and context switches per I/O; trap: writes to doorbell registers per
+I/O, few with shadow doorbells (dbbuf).  p50, p99: microseconds from doorbell to
 completion.  thr: threads of the library.  oth: CPUs that others used meanwhile:
 where that is more than 0.1, do not trust the row.
 ";
@@ -24,7 +25,7 @@ where that is more than 0.1, do not trust the row.
 /// The head of the table.
 pub(crate) fn head() -> String {
     format!(
-        "{:<39} {:>7} {:>7}  {:<18} {:>6} {:>3} {:>12} {:>6} {:>5} {:>5} {:>7} {:>7} {:>4} {:>4}",
+        "{:<39} {:>7} {:>7}  {:<18} {:>6} {:>3} {:>12} {:>6} {:>5} {:>5} {:>5} {:>7} {:>7} {:>4} {:>4}",
         "workload, depth, queues",
         "IOPS",
         "limit",
@@ -35,6 +36,7 @@ pub(crate) fn head() -> String {
         "limit",
         "irq",
         "csw",
+        "trap",
         "p50",
         "p99",
         "thr",
@@ -57,7 +59,8 @@ pub(crate) fn line(row: &Row) -> String {
         _ => "-".to_owned(),
     };
     let mut line = format!(
-        "{:<39} {:>7} {:>7}  {:<18} {:>6.0} {:>3} {:>12} {:>6.2} {:>5} {:>5.2} {:>7.1} {:>7.1} \
+        "{:<39} {:>7} {:>7}  {:<18} {:>6.0} {:>3} {:>12} {:>6.2} {:>5} {:>5.2} {:>5.2} {:>7.1} \
+         {:>7.1} \
          {:>4} {:>4.1}",
         case.to_string(),
         count(device.iops),
@@ -69,6 +72,7 @@ pub(crate) fn line(row: &Row) -> String {
         limit.cpu_us(),
         irq,
         device.switches,
+        device.traps,
         device.p50_us,
         device.p99_us,
         threads,
@@ -93,12 +97,13 @@ pub(crate) fn count(value: f64) -> String {
 type Figure = (&'static str, fn(&Sample) -> f64);
 
 /// What is told of device and limit alike.
-const FIGURES: [Figure; 11] = [
+const FIGURES: [Figure; 12] = [
     ("iops", |s| s.iops),
     ("vcpu_us", |s| s.vcpu_us),
     ("library_us", |s| s.library_us),
     ("irq", |s| s.interrupts),
     ("csw", |s| s.switches),
+    ("traps", |s| s.traps),
     ("p50_us", |s| s.p50_us),
     ("p99_us", |s| s.p99_us),
     ("doorbell_ns", |s| s.doorbell_ns),

@@ -21,6 +21,8 @@ pub(crate) struct Use {
     pub(crate) wait: Waiting,
     pub(crate) scattered: bool,
     pub(crate) batched: bool,
+    /// The guest has shadow doorbells.
+    pub(crate) shadowed: bool,
 }
 
 /// How its CPUs learn of completions.
@@ -41,6 +43,8 @@ pub(crate) struct Sample {
     pub(crate) vcpu_us: f64,
     pub(crate) library_us: f64,
     pub(crate) interrupts: f64,
+    /// Writes to doorbell registers, per I/O.
+    pub(crate) traps: f64,
     pub(crate) switches: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -63,6 +67,7 @@ impl Sample {
         for tally in tallies {
             all.ios += tally.ios;
             all.interrupts += tally.interrupts;
+            all.traps += tally.traps;
             all.doorbells.add(&tally.doorbells);
             all.latency.add(&tally.latency);
             all.cpu_ns += tally.cpu_ns;
@@ -78,6 +83,7 @@ impl Sample {
             vcpu_us: vcpus * 1e6 / iops.max(1.0),
             library_us: (used.cpus - vcpus).max(0.0) * 1e6 / iops.max(1.0),
             interrupts: all.interrupts as f64 / ios,
+            traps: all.traps as f64 / ios,
             switches: used.switches / iops.max(1.0),
             p50_us: us(all.latency.quantile(0.5)),
             p99_us: us(all.latency.quantile(0.99)),
@@ -205,6 +211,7 @@ fn vcpus(nvme: &Nvme, lines: &Arc<[Line]>, size: u64, with: &Use) -> Result<Vec<
     if info.blocks * u64::from(info.block_size) != size {
         return Err(format!("a namespace of {info:?}, not of {size} bytes").into());
     }
+    let shadow = if with.shadowed { Some(nvme.doorbell_buffer(0)?) } else { None };
     let streams = Places::streams(&with.work, size, u64::from(with.queues));
     // A ring of twice the depth is never full.
     let entries = (2 * with.depth as u32).next_power_of_two().max(64);
@@ -216,8 +223,10 @@ fn vcpus(nvme: &Nvme, lines: &Arc<[Line]>, size: u64, with: &Use) -> Result<Vec<
                 Waiting::Poll => (None, Wait::Poll),
                 Waiting::Yield => (None, Wait::Yield),
             };
-            let cq = nvme.create_cq(id, entries, vector)?;
-            let sq = nvme.create_sq(id, id, entries)?;
+            let mut cq = nvme.create_cq(id, entries, vector)?;
+            let mut sq = nvme.create_sq(id, id, entries)?;
+            cq.shadow.clone_from(&shadow);
+            sq.shadow.clone_from(&shadow);
             Vcpu::new(Parts {
                 function: nvme.function(),
                 memory: nvme.memory(),

@@ -106,6 +106,12 @@ pub(crate) fn verdicts(rows: &[Row]) -> Vec<Verdict> {
             add(row, ", interrupts per I/O", irq, Bound::Most, 0.25, 0.12);
         }
     }
+    for name in ["file 4K random read d32 x1 dbbuf", "file 4K random read d32 x2 dbbuf"] {
+        if let Some(row) = row(name) {
+            let traps = row.device.traps;
+            add(row, ", doorbell traps per I/O", traps, Bound::Most, 0.1, 0.05);
+        }
+    }
     for name in ["file 4K random read d32 x2", "ram 4K random read d32 x2"] {
         if let Some(row) = row(name) {
             let times = row.device.cpu_us() / row.limit.cpu_us();

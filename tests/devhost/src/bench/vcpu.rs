@@ -53,6 +53,8 @@ pub(crate) struct Tally {
     /// CPU time of the thread in that span, in nanoseconds.
     pub(crate) cpu_ns: u64,
     pub(crate) interrupts: u64,
+    /// Writes to doorbell registers.
+    pub(crate) traps: u64,
     /// Writes to the tail doorbell.
     pub(crate) rings: u64,
     /// Ticks of those that were timed, one in [`TIMED_EVERY`].
@@ -114,6 +116,7 @@ pub(crate) struct Vcpu {
     /// Identifiers whose commands are to be submitted.
     free: Vec<u16>,
     seen: u32,
+    traps: u64,
 }
 
 // SAFETY: the pointers lead into the machine's memory, which `function` and the
@@ -170,6 +173,7 @@ impl Vcpu {
             free: (0..depth as u16).collect(),
             slots,
             seen: 0,
+            traps: 0,
         })
     }
 
@@ -195,7 +199,7 @@ impl Vcpu {
             if self.reap(now, warm, &mut tally)? == 0 {
                 continue;
             }
-            self.cq.ring();
+            self.traps += u64::from(self.cq.ring());
             if warm && now >= begin {
                 warm = false;
                 start = Start::now(self);
@@ -272,20 +276,29 @@ impl Vcpu {
     }
 
     /// Rings the tail doorbell; returns the ticks before, if it was timed.
-    fn ring(&self, tally: &mut Tally) -> Option<u64> {
+    fn ring(&mut self, tally: &mut Tally) -> Option<u64> {
         // What was written to the ring is there before the doorbell rings.
         std::sync::atomic::fence(Ordering::Release);
         tally.rings += 1;
-        let write = || self.function.bar_write(0, self.sq.doorbell(), 4, u64::from(self.sq.tail));
         if !tally.rings.is_multiple_of(TIMED_EVERY) {
-            write();
+            self.write_tail();
             return None;
         }
         let before = ticks();
-        write();
+        self.write_tail();
         let after = ticks();
         tally.doorbells.record(clock().between(before, after));
         Some(before)
+    }
+
+    fn write_tail(&mut self) {
+        let trapped = if self.sq.shadow.is_some() {
+            self.sq.ring()
+        } else {
+            self.function.bar_write(0, self.sq.doorbell(), 4, u64::from(self.sq.tail));
+            true
+        };
+        self.traps += u64::from(trapped);
     }
 
     /// Waits for what may bring completions; returns the ticks when it came.
@@ -373,16 +386,18 @@ impl Vcpu {
 struct Start {
     cpu_ns: u64,
     raised: u32,
+    traps: u64,
 }
 
 impl Start {
     fn now(vcpu: &Vcpu) -> Start {
-        Start { cpu_ns: thread_cpu_ns(), raised: vcpu.raised() }
+        Start { cpu_ns: thread_cpu_ns(), raised: vcpu.raised(), traps: vcpu.traps }
     }
 
     /// Counting ends now.
     fn account(&self, vcpu: &Vcpu, tally: &mut Tally) {
         tally.cpu_ns = thread_cpu_ns() - self.cpu_ns;
+        tally.traps = vcpu.traps - self.traps;
         tally.interrupts = u64::from(vcpu.raised().wrapping_sub(self.raised));
     }
 }

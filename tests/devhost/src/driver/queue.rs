@@ -79,12 +79,14 @@ impl SubmissionQueue {
         self.tail = (self.tail + 1) % self.entries;
     }
 
-    /// Tells the controller where the tail is.
-    pub fn ring(&self) {
-        match &self.shadow {
-            Some(shadow) => shadow.ring(self.doorbell, self.tail),
-            None => self.ring_with(self.tail),
-        }
+    /// Tells the controller where the tail is; returns whether that took a write to
+    /// the register.
+    pub fn ring(&self) -> bool {
+        let Some(shadow) = &self.shadow else {
+            self.ring_with(self.tail);
+            return true;
+        };
+        shadow.ring(self.doorbell, self.tail)
     }
 
     /// Writes any value to the doorbell.
@@ -183,12 +185,14 @@ impl CompletionQueue {
         Some(completion)
     }
 
-    /// Tells the controller where the head is.
-    pub fn ring(&self) {
-        match &self.shadow {
-            Some(shadow) => shadow.ring(self.doorbell, self.head),
-            None => self.ring_with(self.head),
-        }
+    /// Tells the controller where the head is; returns whether that took a write to
+    /// the register.
+    pub fn ring(&self) -> bool {
+        let Some(shadow) = &self.shadow else {
+            self.ring_with(self.head);
+            return true;
+        };
+        shadow.ring(self.doorbell, self.head)
     }
 
     /// Writes any value to the doorbell.

@@ -60,18 +60,20 @@ impl DoorbellBuffer {
     }
 
     /// Stores `value` for the doorbell that is at byte `doorbell` of BAR 0, and
-    /// writes to the register if the controller wants that.
-    pub fn ring(&self, doorbell: u64, value: u32) {
+    /// writes to the register if the controller wants that: then, true.
+    pub fn ring(&self, doorbell: u64, value: u32) -> bool {
         let before = self.word(&self.values, doorbell).swap(value, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let event = self.word(&self.events, doorbell).load(Ordering::SeqCst);
         let [value16, before16, event16] = [value, before, event].map(|word| word as u16);
         self.rung.fetch_add(1, Ordering::Relaxed);
         let passed = value16.wrapping_sub(event16).wrapping_sub(1);
-        if passed < value16.wrapping_sub(before16) {
+        let wanted = passed < value16.wrapping_sub(before16);
+        if wanted {
             self.trapped.fetch_add(1, Ordering::Relaxed);
             self.function.bar_write(0, doorbell, 4, u64::from(value));
         }
+        wanted
     }
 
     /// How often doorbells were rung, and how often by their registers.
