@@ -79,6 +79,22 @@ impl Ram {
         Ram { nodelete, ..self }
     }
 
+    /// The chunk and the part of it that are meant, and the only segment, where
+    /// a transfer is that simple: most are.
+    fn in_one_piece<'a>(
+        &self,
+        offset: u64,
+        segments: &'a [Segment],
+    ) -> Option<(usize, Segment, &'a Segment)> {
+        let [segment] = segments else { return None };
+        let offset = usize::try_from(offset).ok()?;
+        if segment.len() > CHUNK - offset % CHUNK {
+            return None;
+        }
+        let part = self.region.segment().slice(offset, segment.len())?;
+        Some((offset / CHUNK, part, segment))
+    }
+
     /// Calls `each` with the parts of the `len` bytes from `offset` on, none of
     /// which lies in two chunks, and with the number of its chunk.
     fn in_chunks(
@@ -117,6 +133,9 @@ impl Backend for Ram {
     }
 
     fn read(&self, offset: u64, segments: &[Segment]) -> Result<(), Error> {
+        if let Some((chunk, part, to)) = self.in_one_piece(offset, segments) {
+            return self.chunks.read(chunk, || to.copy_from(&part)).ok_or(Error::OutOfRange);
+        }
         let mut place = Place { segments, at: 0 };
         self.in_chunks(offset, total_len(segments), |chunk, part| {
             let copy = || place.along(part, |from, to| to.copy_from(from));
@@ -127,6 +146,9 @@ impl Backend for Ram {
 
     fn write(&self, offset: u64, segments: &[Segment], _durable: bool) -> Result<(), Error> {
         // What is written is seldom read soon: it takes no room in the caches.
+        if let Some((chunk, part, from)) = self.in_one_piece(offset, segments) {
+            return self.chunks.write(chunk, || part.stream_from(from)).ok_or(Error::OutOfRange);
+        }
         let mut place = Place { segments, at: 0 };
         self.in_chunks(offset, total_len(segments), |chunk, part| {
             let copy = || place.along(part, |to, from| to.stream_from(from));

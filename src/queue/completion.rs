@@ -110,10 +110,13 @@ impl CompletionQueue {
         new < size && distance(old, new, size) <= distance(old, tail, size)
     }
 
-    /// Closes the queue. When it returns, no entry will be stored any more.
+    /// Closes the queue. When it returns, no entry will be stored any more, and
+    /// no interrupt that was held back is left to be raised.
     pub(crate) fn close(&self) {
         self.head.close();
-        lock(&self.ring).memory = None;
+        let mut ring = lock(&self.ring);
+        ring.memory = None;
+        self.unsignalled.store(0, Ordering::SeqCst);
     }
 
     /// Reserves up to `want` entries; returns how many.

@@ -294,9 +294,15 @@ impl Claim<'_> {
     /// Copies the entry that is `index` entries after the head; false if it
     /// is not waiting, or was struck out.
     pub(crate) fn peek(&self, index: u32, command: &mut Command) -> bool {
-        if self.ring.held.is_empty() {
-            return self.peek_in_ring(index, command);
+        if !self.ring.held.is_empty() {
+            return self.peek_held(index, command);
         }
+        self.peek_in_ring(index, command)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn peek_held(&self, index: u32, command: &mut Command) -> bool {
         match (index.checked_sub(self.held()), self.ring.held.get(index as usize)) {
             (Some(index), _) => self.peek_in_ring(index, command),
             (None, Some(Some(held))) if self.queue.is_open() => {
@@ -307,6 +313,7 @@ impl Claim<'_> {
         }
     }
 
+    #[inline(always)]
     fn peek_in_ring(&self, index: u32, command: &mut Command) -> bool {
         if index >= self.in_ring() {
             return false;
@@ -369,9 +376,16 @@ impl Claim<'_> {
 
     /// Takes the first `count` entries, which have been copied, off the queue.
     pub(crate) fn consume(&mut self, count: u32) {
-        if self.ring.held.is_empty() {
-            return self.advance_ring(count);
+        if !self.ring.held.is_empty() {
+            return self.consume_held(count);
         }
+        self.ring.head = advance(self.ring.head, count, self.ring.size);
+        self.queue.head.store(self.ring.head, Ordering::Relaxed);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn consume_held(&mut self, count: u32) {
         let held = count.min(self.held());
         self.ring.held.drain(..held as usize);
         self.advance_ring(count.wrapping_sub(held));

@@ -88,6 +88,19 @@ fn a_closed_queue_takes_and_posts_nothing() {
     assert_eq!(queue.take_interrupt(), None);
 }
 
+/// After a reset the guest is not interrupted for what was posted before.
+#[test]
+fn a_closed_queue_has_no_interrupt_left_to_raise() {
+    let (queue, _region) = open(4);
+    assert_eq!(queue.reserve(2), 2);
+    assert_eq!(queue.publish(|| entry(1)), 1);
+    queue.close();
+    assert!(!queue.is_unsignalled());
+    assert_eq!(queue.take_interrupt(), None);
+    assert_eq!(queue.publish(|| entry(2)), 0);
+    assert_eq!(queue.take_interrupt(), None);
+}
+
 #[test]
 fn parking_is_noticed_by_the_doorbell_and_by_who_gives_back() {
     let (queue, _region) = open(3);

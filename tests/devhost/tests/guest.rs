@@ -138,7 +138,7 @@ fn io_with_the_defaults_on_a_file_and_in_memory() {
             &slots,
             "identify NVME-4-0 512 2; verify NVME-4-0 512; verify_over_resets NVME-4-0; filesystem NVME-4-0
              identify NVME-5-0 4096 2; verify NVME-5-0 4096; verify_over_resets NVME-5-0; filesystem NVME-5-0
-             resize NVME-4-0; checksum NVME-4-0",
+             discards NVME-5-0; trims NVME-5-0; resize NVME-4-0; checksum NVME-4-0",
         )
     });
     assert_same_checksum(&outcome, "NVME-4-0", &disk);
