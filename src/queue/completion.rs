@@ -94,6 +94,14 @@ impl CompletionQueue {
     /// Nobody is going to look at the shadow for a while: the guest has to
     /// write to the register for what it does from here on.
     pub(crate) fn rely_on_register(&self) {
+        if self.head.load().is_shadowed() {
+            self.rely_on_register_beside_shadow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rely_on_register_beside_shadow(&self) {
         self.head.watch_register();
         self.refresh();
     }
