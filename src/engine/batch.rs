@@ -185,7 +185,11 @@ impl<'a, E: Executor> Batch<'a, E> {
 
     fn post(&mut self, cid: u16, outcome: Outcome) -> u32 {
         self.posted = self.posted.wrapping_add(1);
-        self.engine.complete(self.id, self.cq, cid, outcome)
+        let Outcome { dw0, status } = outcome;
+        self.cq.publish(|| {
+            let sq_head = self.queue.head();
+            Completion { dw0, sq_head, sq_id: self.id, cid, status }
+        })
     }
 }
 

@@ -97,9 +97,11 @@ impl Pace {
         if !self.is_quick() {
             return (in_store / MOST).clamp(1, MOST);
         }
-        let all_busy = self.quick_workers.load(Ordering::Relaxed) >= self.cpus;
-        if self.cpus == 1 || (all_busy && others_wait()) {
+        if self.cpus == 1 {
             return self.fit_into(BATCH_TIME.saturating_mul(8)).clamp(1, MOST.saturating_mul(4));
+        }
+        if self.quick_workers.load(Ordering::Relaxed) >= self.cpus && others_wait() {
+            return self.fit_into(BATCH_TIME.saturating_mul(4)).clamp(1, MOST.saturating_mul(2));
         }
         self.fit_into(BATCH_TIME).clamp(1, MOST)
     }
@@ -207,7 +209,7 @@ mod tests {
         assert_eq!(busy.share(8, || true), 8, "two CPUs are left");
         busy.begin_quick();
         busy.begin_quick();
-        assert_eq!((busy.share(8, || false), busy.share(8, || true)), (8, 32));
+        assert_eq!((busy.share(8, || false), busy.share(8, || true)), (8, 16));
     }
 
     #[test]

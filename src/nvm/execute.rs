@@ -242,8 +242,7 @@ impl Nvm {
     /// The blocks of a command that moves data, MDTS at most.
     pub(super) fn transfer(&self, command: &Command) -> Result<Transfer, Status> {
         self.check_namespace(command)?;
-        let len = self.bytes(nlb(command));
-        if len > MAX_TRANSFER as u64 {
+        if self.bytes(nlb(command)) > MAX_TRANSFER as u64 {
             return Err(Status::INVALID_FIELD.do_not_retry());
         }
         let Blocks { offset, len, fua } = self.blocks_of(command)?;

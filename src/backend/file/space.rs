@@ -85,7 +85,7 @@ impl<C: Calls, P: Policy> File<C, P> {
         while len > 0 {
             let part = usize::try_from(len).map_or(BUFFER, |len| len.min(BUFFER));
             let part = zeroes.slice(0, part).ok_or(Stop::Failed(Errno(libc::ENOMEM)))?;
-            self.straight(Way::Write, offset, &[part])?;
+            self.straight(Way::Write, offset, &[part], part.len() as u64)?;
             offset = offset.saturating_add(part.len() as u64);
             len = len.saturating_sub(part.len() as u64);
         }

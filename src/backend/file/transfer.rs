@@ -27,9 +27,10 @@ impl<C: Calls, P: Policy> File<C, P> {
         offset: u64,
         segments: &[Segment],
     ) -> Result<(), Error> {
-        let end = self.check(offset, total_len(segments))?;
+        let len = total_len(segments);
+        let end = self.check(offset, len)?;
         let done = if P::takes(self.kind, self.unit, segments) {
-            match self.straight(way, offset, segments) {
+            match self.straight(way, offset, segments, len) {
                 // O_DIRECT on Linux wants aligned memory.
                 Err(Stop::Failed(Errno(libc::EINVAL))) if self.direct => {
                     self.bounced(way, offset, segments)
@@ -56,17 +57,51 @@ impl<C: Calls, P: Policy> File<C, P> {
         Ok(end)
     }
 
-    /// Hands the segments to the system as they are. Each turn moves at least
-    /// one byte or ends.
+    /// Hands the segments, `len` bytes in all, to the system as they are.
     pub(super) fn straight(
+        &self,
+        way: Way,
+        offset: u64,
+        segments: &[Segment],
+        len: u64,
+    ) -> Result<(), Stop> {
+        if len == 0 {
+            return Ok(());
+        }
+        let list = segments.get(..MAX_SEGMENTS).unwrap_or(segments);
+        let moved = self.call(way, offset, list)?;
+        if moved as u64 == len {
+            return Ok(());
+        }
+        self.go_on(way, offset, segments, moved)
+    }
+
+    /// One call, which moves at least one byte.
+    fn call(&self, way: Way, offset: u64, list: &[Segment]) -> Result<usize, Stop> {
+        let moved = retry(|| match way {
+            Way::Read => self.calls.preadv(&self.file, offset, list),
+            Way::Write | Way::Flush => self.calls.pwritev(&self.file, offset, list),
+        })
+        .map_err(Stop::Failed)?;
+        if moved == 0 { Err(Stop::Ended) } else { Ok(moved) }
+    }
+
+    /// What is left of the segments from `offset` on after `moved` bytes.
+    #[cold]
+    fn go_on(
         &self,
         way: Way,
         mut offset: u64,
         segments: &[Segment],
+        mut moved: usize,
     ) -> Result<(), Stop> {
         let mut cursor = Cursor::new(segments);
-        cursor.advance(0);
-        while !cursor.is_at_end() {
+        loop {
+            offset = offset.saturating_add(moved as u64);
+            cursor.advance(moved);
+            if cursor.is_at_end() {
+                return Ok(());
+            }
             // Only after a short transfer is the list a copy. It is all that is
             // left: to send the begun segment alone could tear a sector that
             // the guest may take to be written as a whole.
@@ -78,19 +113,8 @@ impl<C: Calls, P: Policy> File<C, P> {
                     &copy
                 }
             };
-            let list = list.get(..MAX_SEGMENTS).unwrap_or(list);
-            let moved = retry(|| match way {
-                Way::Read => self.calls.preadv(&self.file, offset, list),
-                Way::Write | Way::Flush => self.calls.pwritev(&self.file, offset, list),
-            })
-            .map_err(Stop::Failed)?;
-            if moved == 0 {
-                return Err(Stop::Ended);
-            }
-            offset = offset.saturating_add(moved as u64);
-            cursor.advance(moved);
+            moved = self.call(way, offset, list.get(..MAX_SEGMENTS).unwrap_or(list))?;
         }
-        Ok(())
     }
 
     /// Sends the data through a buffer, as much at a time as it holds.
@@ -102,12 +126,12 @@ impl<C: Calls, P: Policy> File<C, P> {
             let part = buffer.first(usize::try_from(left).map_or(BUFFER, |n| n.min(BUFFER)));
             match way {
                 Way::Read => {
-                    self.straight(way, offset, &[part])?;
+                    self.straight(way, offset, &[part], part.len() as u64)?;
                     cursor.scatter(&part);
                 }
                 Way::Write | Way::Flush => {
                     cursor.gather(&part);
-                    self.straight(way, offset, &[part])?;
+                    self.straight(way, offset, &[part], part.len() as u64)?;
                 }
             }
             offset = offset.saturating_add(part.len() as u64);

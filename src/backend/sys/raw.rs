@@ -48,15 +48,32 @@ impl Calls for Raw {
     #[inline]
     fn preadv(&self, file: &File, offset: u64, segments: &[Segment]) -> Result<usize, Errno> {
         let (list, count, offset) = vector(offset, segments)?;
-        // SAFETY: `list` is an array of `count` iovecs; each names memory that
-        // is mapped and writable (`Segment`'s promise) and that no Rust
-        // reference looks at.
+        if count == 1 {
+            // The system has less to do for it.
+            // SAFETY: `list` is an array of one iovec.
+            let only = unsafe { *list };
+            // SAFETY: it names memory that is mapped and writable (`Segment`'s
+            // promise) and that no Rust reference looks at.
+            let result =
+                unsafe { libc::pread(file.as_raw_fd(), only.iov_base, only.iov_len, offset) };
+            return count_of(result);
+        }
+        // SAFETY: `list` is an array of `count` iovecs; each names memory as
+        // above.
         count_of(unsafe { libc::preadv(file.as_raw_fd(), list, count, offset) })
     }
 
     #[inline]
     fn pwritev(&self, file: &File, offset: u64, segments: &[Segment]) -> Result<usize, Errno> {
         let (list, count, offset) = vector(offset, segments)?;
+        if count == 1 {
+            // SAFETY: as in `preadv`.
+            let only = unsafe { *list };
+            // SAFETY: as in `preadv`; the memory is only read.
+            let result =
+                unsafe { libc::pwrite(file.as_raw_fd(), only.iov_base, only.iov_len, offset) };
+            return count_of(result);
+        }
         // SAFETY: as in `preadv`; the memory is only read.
         count_of(unsafe { libc::pwritev(file.as_raw_fd(), list, count, offset) })
     }
