@@ -90,12 +90,13 @@ impl Pace {
     /// of `in_store` commands in the store. One CPU cannot run guest and
     /// worker side by side, nor can several whose workers are all busy while
     /// other queues wait: there, the guest is left alone for longer. Of a
-    /// slow store's, an eighth: waiting for that many takes an eighth of what
+    /// slow store's, one in 16: waiting for that many takes a sixteenth of what
     /// each of them took.
     pub(super) fn share(&self, in_store: u32, others_wait: impl FnOnce() -> bool) -> u32 {
         const MOST: u32 = BATCH as u32;
+        const SLOW_SHARE: u32 = 16;
         if !self.is_quick() {
-            return (in_store / MOST).clamp(1, MOST);
+            return (in_store / SLOW_SHARE).clamp(1, MOST);
         }
         if self.cpus == 1 {
             return self.fit_into(BATCH_TIME.saturating_mul(8)).clamp(1, MOST.saturating_mul(4));
@@ -194,8 +195,8 @@ mod tests {
         assert_eq!(
             (
                 slow.share(1, || false),
-                slow.share(15, || false),
-                slow.share(16, || false),
+                slow.share(31, || false),
+                slow.share(32, || false),
                 slow.share(256, || false)
             ),
             (1, 1, 2, 8)
