@@ -102,7 +102,7 @@ impl Pace {
             return self.fit_into(BATCH_TIME.saturating_mul(8)).clamp(1, MOST.saturating_mul(4));
         }
         if self.quick_workers.load(Ordering::Relaxed) >= self.cpus && others_wait() {
-            return self.fit_into(BATCH_TIME.saturating_mul(4)).clamp(1, MOST.saturating_mul(2));
+            return self.fit_into(BATCH_TIME.saturating_mul(4)).clamp(1, MOST.saturating_mul(3));
         }
         self.fit_into(BATCH_TIME).clamp(1, MOST)
     }
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(busy.share(8, || true), 8, "two CPUs are left");
         busy.begin_quick();
         busy.begin_quick();
-        assert_eq!((busy.share(8, || false), busy.share(8, || true)), (8, 16));
+        assert_eq!((busy.share(8, || false), busy.share(8, || true)), (8, 24));
     }
 
     #[test]
