@@ -11,6 +11,7 @@
 #:                      kit-check freebsd-clippy freebsd freebsd-tests
 #:                      benches sanitize guest-tests boots flush-mutants
 #: make bench         the figures, beside the limits of this machine
+#: make bench-guest   fio in a Linux guest, beside QEMU's own nvme device
 #: make install       library, header, glue, manual and examples (PREFIX,
 #:                    DESTDIR)
 #: make header        writes include/bhyve_nvme.h anew
@@ -33,8 +34,8 @@ TESTS=	fmt-check clippy man-check makefile-check conformance unit model \
 	glue c-abi overlay port kit-check freebsd-clippy freebsd freebsd-tests \
 	benches sanitize guest-tests boots flush-mutants
 
-.PHONY: all help demo test bench install clean fmt lint header guests \
-	port-crates fmt-check clippy man-check makefile-check conformance unit \
+.PHONY: all help demo test bench bench-guest install clean fmt lint header \
+	guests port-crates fmt-check clippy man-check makefile-check conformance unit \
 	model glue c-abi overlay port kit-check freebsd-clippy freebsd \
 	freebsd-tests benches sanitize guest-tests boots flush-mutants
 
@@ -54,6 +55,9 @@ bench:
 	cargo run --release -q -p devhost --bin bench
 	cargo bench --bench controller
 	sh benches/instructions.sh
+
+bench-guest:
+	cargo run --release -q -p devhost --example compare
 
 install: all
 	@DESTDIR='${DESTDIR}' PREFIX='${PREFIX}' sh scripts/install.sh
