@@ -14,6 +14,9 @@ pub(super) enum Errand<E: Executor> {
     Part(Part<E>),
 }
 
+/// So many errands are enough work for all workers.
+const MANY: usize = 64;
+
 pub(super) struct Errands<E: Executor> {
     waiting: Mutex<VecDeque<Errand<E>>>,
     /// Jobs and parts, each counted.
@@ -28,6 +31,12 @@ impl<E: Executor> Errands<E> {
     /// How many wait.
     pub(super) fn count(&self) -> u32 {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// Whether so many wait that no more should be left here. Each command in
+    /// parts takes memory, and a guest can begin as many as its queues hold.
+    pub(super) fn are_many(&self) -> bool {
+        lock(&self.waiting).len() >= MANY
     }
 
     /// The caller wakes a worker.

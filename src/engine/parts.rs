@@ -7,7 +7,8 @@
 //! the others to whoever looks for work, which is soon itself. No worker waits
 //! for another: the one that ends the last part posts the completion. Between
 //! two parts a worker looks at the queues, so that no other command waits for
-//! more than a part.
+//! more than a part. Where many such commands wait already, the worker executes
+//! all parts itself: so the memory that they take is bounded.
 //!
 //! From its beginning to its completion the command counts as in flight in its
 //! queue. Whoever closes the queue then calls [`Engine::drop_closed_parts`], so
@@ -98,6 +99,9 @@ impl<E: Executor> Engine<E> {
         let whole = Whole { queue: id, command: *command, parts, left, failed };
         let first = Part { whole: Arc::new(whole), index: 0 };
         if let Some(next) = first.next() {
+            if self.errands.are_many() {
+                return self.run_all(queue, first);
+            }
             self.errands.push(Errand::Part(next));
             if queue.is_open() {
                 self.wake_for_errands();
@@ -107,6 +111,19 @@ impl<E: Executor> Engine<E> {
             }
         }
         self.run_part(first);
+    }
+
+    /// Executes all parts from `first` on, as long as the queue is open.
+    fn run_all(&self, queue: &SubmissionQueue, first: Part<E>) {
+        let mut next = Some(first);
+        while let Some(part) = next {
+            if !queue.is_open() {
+                let left = part.with_those_after();
+                return self.end_parts(&part, left, Err(ABORTED.status));
+            }
+            next = part.next();
+            self.run_part(part);
+        }
     }
 
     /// A worker's turn at a part that it has taken.
@@ -291,6 +308,32 @@ mod tests {
         engine.growing_failed();
         engine.pace.stalled();
         assert!(grows(2), "the store is not quick any more");
+    }
+
+    /// A guest can fill its queues with them.
+    #[test]
+    fn of_many_commands_those_beyond_a_bound_are_executed_at_once() {
+        let memory = Region::zeroed(16384).unwrap();
+        let engine = engine(&memory);
+        let half = |at| memory.segment().slice(at, 8192).unwrap();
+        engine.cq(1).unwrap().open(half(0), CompletionParameters { size: 256, vector: None });
+        let begin = |count: usize| {
+            for _ in 0..count {
+                assert_eq!(engine.cq(1).unwrap().reserve(1), 1);
+                engine.begin_parts(1, &Command::zeroed(), [Ok(()); 3].into());
+            }
+        };
+        let ended = || lock(&engine.executor.0).len();
+        begin(64);
+        assert_eq!((ended(), engine.errands.count()), (0, 128));
+        begin(100);
+        assert_eq!((ended(), engine.errands.count()), (100, 128));
+        // Closed: what has not begun is not executed, here or there.
+        engine.sq(1).unwrap().close();
+        begin(1);
+        engine.drop_closed_parts();
+        assert_eq!((ended(), engine.errands.count()), (100, 0));
+        assert!(engine.sq(1).unwrap().is_idle());
     }
 
     #[test]
