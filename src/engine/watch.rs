@@ -3,10 +3,10 @@
 //! What is put off because the store is quick, and what happens if it is not.
 //!
 //! While the store answers from memory, interrupts are held back until there
-//! are a few, commands wait behind others in a worker's hand, and workers are
-//! not woken for what those awake will do at once. Each of these relies on a
-//! worker that comes back soon. Should one not, the controller thread sees to
-//! it: while anything is put off it **watches**, which is to look every
+//! are a few or until the guest has answered the one before, commands wait
+//! behind others in a worker's hand, and workers are not woken for what those
+//! awake will do at once. Each of these relies on a worker or a guest that comes
+//! back soon. Should one not, the controller thread sees to it: while anything is put off it **watches**, which is to look every
 //! [`TICK`]. It raises what was held back, lets others take what a stuck worker
 //! has, and wakes one. So an interrupt is put off for a tick at most, what waits
 //! behind a stuck command for five, and where nothing is put off there is no
