@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub blocks: u64,
     pub resized: bool,
     pub holding: bool,
+    /// One operation more may pass: it was let, and nothing may have been there.
+    pub passing: bool,
     pub failing: bool,
     /// By identifier; the admin queues are the first.
     pub sqs: [Option<Sq>; 5],
@@ -117,6 +119,7 @@ impl World {
             blocks: BLOCKS,
             resized: false,
             holding: false,
+            passing: false,
             failing: false,
             sqs: Default::default(),
             cqs: Default::default(),
@@ -204,6 +207,7 @@ impl World {
             Action::ReleaseOne => {
                 if self.holding {
                     self.gate.pass_one();
+                    self.passing = true;
                 }
             }
             Action::Release => self.release(),
@@ -279,6 +283,7 @@ impl World {
     pub(crate) fn release(&mut self) {
         self.gate.open();
         self.holding = false;
+        self.passing = false;
     }
 
     /// Lets all that is in flight end.
