@@ -76,7 +76,8 @@ impl Held<'_> {
             let taken =
                 version.compare_exchange(even, odd, Ordering::Acquire, Ordering::Relaxed).is_ok();
             if taken {
-                // The version is odd before anything is written.
+                // The version is odd before anything is written. On x86-64, where
+                // streamed stores pass others, it is the exchange that sees to it.
                 fence(Ordering::Release);
                 return Held { version, next };
             }

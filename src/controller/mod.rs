@@ -82,7 +82,8 @@ pub struct Statistics {
     pub commands: u64,
     /// Interrupts handed to the host.
     pub interrupts: u64,
-    /// The most commands that were in the backend at once.
+    /// The most commands that were in the backend at once, but for those that a
+    /// vCPU executes itself over a store that never waits.
     pub peak_in_backend: u32,
     /// Worker threads made.
     pub workers: u32,

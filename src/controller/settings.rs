@@ -58,7 +58,8 @@ pub struct Settings {
     pub queue_pairs: u16,
     /// Entries of the largest I/O queue, 2 to 65536.
     pub queue_entries: u32,
-    /// Commands executing in the backend at once, 1 to 256.
+    /// Commands executing in the backend at once, 1 to 256; those that a vCPU
+    /// executes itself over a store that never waits do not count.
     pub io_slots: u16,
     /// Bytes of a logical block: 512, 4096 or 8192.
     pub block_size: u32,

@@ -38,6 +38,21 @@ pub(super) fn logged(outcome: Outcome) -> Outcome {
     Outcome { dw0, status: if status.is_error() { status.with_more() } else { status } }
 }
 
+/// As [`Engine::complete`], for who knows the queue.
+fn post(
+    sq_id: u16,
+    sq: Option<&SubmissionQueue>,
+    cq: &CompletionQueue,
+    cid: u16,
+    outcome: Outcome,
+) -> u32 {
+    let Outcome { dw0, status } = outcome;
+    cq.publish(|| {
+        let sq_head = sq.map_or(0, SubmissionQueue::head);
+        Completion { dw0, sq_head, sq_id, cid, status }
+    })
+}
+
 impl<E: Executor> Engine<E> {
     /// Posts the completion of `command` of queue `sq_id`. The entry was
     /// reserved. Returns how many entries wait for an interrupt.
@@ -48,11 +63,7 @@ impl<E: Executor> Engine<E> {
         cid: u16,
         outcome: Outcome,
     ) -> u32 {
-        let Outcome { dw0, status } = outcome;
-        cq.publish(|| {
-            let sq_head = self.sq(sq_id).map_or(0, SubmissionQueue::head);
-            Completion { dw0, sq_head, sq_id, cid, status }
-        })
+        post(sq_id, self.sq(sq_id), cq, cid, outcome)
     }
 
     /// Raises the interrupt for what was posted to `cq`.
@@ -185,11 +196,7 @@ impl<'a, E: Executor> Batch<'a, E> {
 
     fn post(&mut self, cid: u16, outcome: Outcome) -> u32 {
         self.posted = self.posted.wrapping_add(1);
-        let Outcome { dw0, status } = outcome;
-        self.cq.publish(|| {
-            let sq_head = self.queue.head();
-            Completion { dw0, sq_head, sq_id: self.id, cid, status }
-        })
+        post(self.id, Some(self.queue), self.cq, cid, outcome)
     }
 }
 

@@ -140,8 +140,8 @@ impl<E: Executor> Engine<E> {
     }
 }
 
-/// Looks once at all that may have work: errands first, unless `after_errand`; the
-/// queues beginning after the one that was served last. Fetches into
+/// Looks once at all that may have work: errands first, unless `after_errand`;
+/// the queues beginning after the one that was served last. Fetches into
 /// `commands`.
 fn search<'a, E: Executor>(
     engine: &'a Engine<E>,
