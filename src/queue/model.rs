@@ -9,6 +9,7 @@ use crate::memory::{Region, Segment};
 use crate::sync::{AtomicBool, AtomicU32, Ordering, fence, thread};
 use crate::wire::completion::Completion;
 use crate::wire::status::Status;
+use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -56,6 +57,35 @@ fn closing_against_a_claim() {
         worker.join().expect("a worker");
         assert!(queue.is_idle());
         assert!(quiescent || idle.load(Ordering::SeqCst) > 0, "nobody tells the controller thread");
+    });
+}
+
+/// A completion tells a head that another worker has moved: the guest writes to
+/// the entries before it at once, and they have all been copied.
+#[test]
+fn entries_before_the_head_are_the_guests() {
+    check(3, || {
+        let region = Arc::new(Region::zeroed(SubmissionQueue::bytes(4)).expect("memory"));
+        let queue = Arc::new(SubmissionQueue::new());
+        queue.open(region.segment(), SubmissionParameters { size: 4, cq_id: 1 });
+        queue.ring(2).expect("a legal tail");
+        // Stands for the entries: the checker reports what is read and written
+        // at once.
+        let entries = Arc::new(UnsafeCell::new(0));
+        let worker = {
+            let (queue, entries) = (queue.clone(), entries.clone());
+            thread::spawn(move || {
+                let visit = queue.visit(&|| ()).expect("an open queue");
+                let mut claim = visit.claim().expect("nobody else claims");
+                entries.with(|_copied| ());
+                claim.consume(2);
+            })
+        };
+        // As the worker that completes a command it fetched before.
+        if queue.head() == 2 {
+            entries.with_mut(|_written| ());
+        }
+        worker.join().expect("a worker");
     });
 }
 

@@ -109,9 +109,10 @@ impl SubmissionQueue {
         self.cq_id.load(Ordering::Relaxed)
     }
 
-    /// The head to report in completions.
+    /// The head to report in completions. A guest that is told it may write to
+    /// every entry before it: those have been copied, whoever did it.
     pub(crate) fn head(&self) -> u16 {
-        (self.head.load(Ordering::Relaxed) & 0xffff) as u16
+        (self.head.load(Ordering::Acquire) & 0xffff) as u16
     }
 
     /// Opens the queue over `memory`, which is [`SubmissionQueue::bytes`] long.
@@ -380,7 +381,7 @@ impl Claim<'_> {
             return self.consume_held(count);
         }
         self.ring.head = advance(self.ring.head, count, self.ring.size);
-        self.queue.head.store(self.ring.head, Ordering::Relaxed);
+        self.queue.head.store(self.ring.head, Ordering::Release);
     }
 
     #[cold]
@@ -394,6 +395,6 @@ impl Claim<'_> {
     fn advance_ring(&mut self, count: u32) {
         self.ring.head = advance(self.ring.head, count, self.ring.size);
         let held = if self.ring.held.is_empty() { 0 } else { HELD };
-        self.queue.head.store(self.ring.head | held, Ordering::Relaxed);
+        self.queue.head.store(self.ring.head | held, Ordering::Release);
     }
 }
