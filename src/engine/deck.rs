@@ -115,6 +115,12 @@ impl Deck {
                 .is_ok()
     }
 
+    /// Whether the worker is taken for one that executes commands of a quick
+    /// store.
+    pub(super) fn is_entered(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == QUICK
+    }
+
     /// The worker says that it executes commands of a quick store.
     pub(super) fn enter(&self) {
         self.state.store(QUICK, Ordering::SeqCst);
@@ -122,7 +128,8 @@ impl Deck {
 
     /// It does no more. Returns whether it was still taken for one that does.
     pub(super) fn leave(&self) -> bool {
-        self.state.swap(IDLE, Ordering::SeqCst) == QUICK
+        self.state.load(Ordering::SeqCst) != IDLE
+            && self.state.swap(IDLE, Ordering::SeqCst) == QUICK
     }
 
     /// Whether the worker has become stuck: it has not come on since this was

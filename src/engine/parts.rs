@@ -129,19 +129,17 @@ impl<E: Executor> Engine<E> {
     /// A worker's turn at a part that it has taken.
     pub(super) fn take_part(&self, part: Part<E>, deck: &Deck) {
         if self.pace.is_quick() {
-            self.pace.begin_quick();
-            deck.enter();
+            self.enter(deck);
             // Nothing to steal, but a sign that the worker comes on.
             deck.deal(part.whole.queue, &[], 0);
+        } else {
+            self.leave(deck);
         }
         self.pool.found();
         if self.has_work() {
             self.wake_for_errands();
         }
         self.run_part(part);
-        if deck.leave() {
-            self.pace.end_quick();
-        }
     }
 
     /// Wakes a worker for what waits anywhere, unless those awake come to it

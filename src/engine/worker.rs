@@ -38,6 +38,7 @@ impl<E: Executor> Engine<E> {
         loop {
             let Some((slot, found)) = search(self, &mut cursor, after_errand, &mut commands, &idle)
             else {
+                self.leave(deck);
                 if self.spin() || self.pool.sleep(me, || self.has_work()) {
                     continue;
                 }
@@ -46,6 +47,7 @@ impl<E: Executor> Engine<E> {
             after_errand = matches!(found, Found::Errand(_));
             match found {
                 Found::Errand(Errand::Job(job)) => {
+                    self.leave(deck);
                     self.pool.found();
                     self.wake_if_work();
                     self.executor.run(job);
@@ -98,8 +100,9 @@ impl<E: Executor> Engine<E> {
         let quick = self.pace.is_quick();
         // The store may have become slow since a batch was fetched.
         if quick || commands.len() > 1 {
-            self.pace.begin_quick();
-            deck.enter();
+            self.enter(deck);
+        } else {
+            self.leave(deck);
         }
         self.pool.found();
         if self.has_work() {
@@ -117,6 +120,19 @@ impl<E: Executor> Engine<E> {
                 }
             });
         }
+    }
+
+    /// The worker whose deck it is executes commands of a quick store, from here
+    /// on until [`Engine::leave`].
+    pub(super) fn enter(&self, deck: &Deck) {
+        if !deck.is_entered() {
+            self.pace.begin_quick();
+            deck.enter();
+        }
+    }
+
+    /// It does no more.
+    pub(super) fn leave(&self, deck: &Deck) {
         if deck.leave() {
             self.pace.end_quick();
         }
@@ -124,7 +140,8 @@ impl<E: Executor> Engine<E> {
 
     /// Takes what a worker that is stuck has fetched and not begun.
     fn steal<'a>(&'a self, commands: &mut [Command], idle: &'a dyn Fn()) -> Option<Found<'a, E>> {
-        if !self.abandoned.swap(false, Ordering::SeqCst) {
+        let abandoned = &self.abandoned;
+        if !abandoned.load(Ordering::SeqCst) || !abandoned.swap(false, Ordering::SeqCst) {
             return None;
         }
         let stolen = self.decks.iter().find_map(|deck| {

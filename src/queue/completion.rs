@@ -26,8 +26,10 @@ pub(crate) struct CompletionQueue {
     parked: AtomicU64,
     vector: AtomicU32,
     interrupts: AtomicBool,
-    /// Entries posted since the last interrupt.
-    unsignalled: AtomicU32,
+    /// Entries posted, modulo 2^32, and how many of them an interrupt was raised
+    /// for. The first is stored under the publish lock; the second follows it.
+    posted: AtomicU32,
+    signalled: AtomicU32,
     ring: Mutex<Ring>,
 }
 
@@ -59,7 +61,8 @@ impl CompletionQueue {
             parked: AtomicU64::new(0),
             vector: AtomicU32::new(0),
             interrupts: AtomicBool::new(false),
-            unsignalled: AtomicU32::new(0),
+            posted: AtomicU32::new(0),
+            signalled: AtomicU32::new(0),
             ring: Mutex::new(Ring { memory: None, size: 0, tail: 0, phase: false }),
         }
     }
@@ -80,7 +83,6 @@ impl CompletionQueue {
         self.parked.store(0, Ordering::Relaxed);
         self.vector.store(u32::from(vector.unwrap_or(0)), Ordering::Relaxed);
         self.interrupts.store(vector.is_some(), Ordering::Relaxed);
-        self.unsignalled.store(0, Ordering::Relaxed);
         self.head.open();
         let epoch = self.head.load().epoch();
         self.reserved.store(u64::from(epoch) << 32, Ordering::Release);
@@ -124,7 +126,7 @@ impl CompletionQueue {
         self.head.close();
         let mut ring = lock(&self.ring);
         ring.memory = None;
-        self.unsignalled.store(0, Ordering::SeqCst);
+        self.signalled.store(self.posted.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     /// Reserves up to `want` entries; returns how many.
@@ -240,7 +242,9 @@ impl CompletionQueue {
         self.tail.store(ring.tail, Ordering::Release);
         memory.store64(at, low, Ordering::Relaxed);
         memory.store64(at.wrapping_add(8), high, Ordering::Release);
-        self.unsignalled.fetch_add(1, Ordering::SeqCst).wrapping_add(1)
+        let posted = self.posted.load(Ordering::Relaxed).wrapping_add(1);
+        self.posted.store(posted, Ordering::Release);
+        posted.wrapping_sub(self.signalled.load(Ordering::Relaxed))
     }
 
     /// The guest's write to the head doorbell. Returns the submission queues
@@ -252,7 +256,7 @@ impl CompletionQueue {
 
     /// Whether entries wait for an interrupt.
     pub(crate) fn is_unsignalled(&self) -> bool {
-        self.unsignalled.load(Ordering::SeqCst) != 0
+        self.posted.load(Ordering::SeqCst) != self.signalled.load(Ordering::SeqCst)
     }
 
     /// Whether entries wait for an interrupt, and the guest has not consumed
@@ -291,11 +295,24 @@ impl CompletionQueue {
     /// Takes the entries that wait for an interrupt; the vector to raise for
     /// them, if there are any and the queue has interrupts.
     pub(crate) fn take_interrupt(&self) -> Option<u16> {
-        if self.unsignalled.load(Ordering::SeqCst) == 0 {
-            return None;
+        let mut signalled = self.signalled.load(Ordering::SeqCst);
+        loop {
+            let posted = self.posted.load(Ordering::SeqCst);
+            if posted == signalled {
+                return None;
+            }
+            let taken = self.signalled.compare_exchange(
+                signalled,
+                posted,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            match taken {
+                Ok(_) => break,
+                Err(other) => signalled = other,
+            }
         }
-        let waiting = self.unsignalled.swap(0, Ordering::SeqCst);
-        if waiting == 0 || !self.interrupts.load(Ordering::Relaxed) {
+        if !self.interrupts.load(Ordering::Relaxed) {
             return None;
         }
         u16::try_from(self.vector.load(Ordering::Relaxed)).ok()

@@ -163,6 +163,27 @@ fn a_parked_queue_is_woken() {
     }
 }
 
+/// Two workers that each post an entry and take what waits for an interrupt:
+/// none is left waiting, and none has one of its own twice.
+#[test]
+fn what_two_workers_post_is_signalled() {
+    check(3, || {
+        let region = Arc::new(Region::zeroed(CompletionQueue::bytes(4)).expect("memory"));
+        let queue = Arc::new(CompletionQueue::new());
+        queue.open(region.segment(), CompletionParameters { size: 4, vector: Some(1) });
+        let post = |queue: &CompletionQueue| {
+            assert!((1..=2).contains(&queue.publish(|| entry())), "its own waits");
+            u32::from(queue.take_interrupt().is_some())
+        };
+        let worker = {
+            let queue = queue.clone();
+            thread::spawn(move || post(&queue))
+        };
+        let interrupts = post(&queue) + worker.join().expect("a worker");
+        assert!((1..=2).contains(&interrupts) && !queue.is_unsignalled(), "{interrupts}");
+    });
+}
+
 /// A host whose only vector's mask is one bit.
 #[derive(Default)]
 struct Table {

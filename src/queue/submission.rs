@@ -7,7 +7,7 @@ use super::ring::{advance, distance};
 use crate::memory::Segment;
 use crate::sync::{
     AtomicBool, AtomicU16, AtomicU32, Mutex, MutexGuard, Ordering, fence, fence_after_rmw, lock,
-    thread,
+    thread, try_lock,
 };
 use crate::wire::command::{Command, ENTRY_SIZE};
 use std::collections::VecDeque;
@@ -31,10 +31,11 @@ pub(crate) struct SubmissionQueue {
     watched: AtomicBool,
     /// The head, for completions; and [`HELD`].
     head: AtomicU32,
-    /// The claim: whoever has set it fetches. It is not the lock, so that a
-    /// thread can tell that a queue is claimed without trying: else workers
-    /// would spin for as long as a holder is kept from its CPU.
+    /// Whether a thread has the claim, set by that thread, so that others can
+    /// tell without trying: else workers would spin for as long as a holder is
+    /// kept from its CPU.
     claimed: AtomicBool,
+    /// The claim: whoever has locked it fetches.
     ring: Mutex<Ring>,
 }
 
@@ -71,15 +72,17 @@ pub(crate) struct Visit<'a> {
     left_empty: &'a dyn Fn(),
 }
 
-/// The claim on a queue: the right to fetch from it.
+/// The claim on a queue: the right to fetch from it. To let go is an atomic
+/// read-modify-write: a mutex has to learn who waits for it.
 pub(crate) struct Claim<'a> {
     queue: &'a SubmissionQueue,
+    // Dropped before the lock: whoever holds that is who has set it.
+    _claimed: Claimed<'a>,
     ring: MutexGuard<'a, Ring>,
-    // Dropped last: whoever sees the queue unclaimed can claim it.
-    _held: Held<'a>,
 }
 
-struct Held<'a>(&'a AtomicBool);
+/// Says that the queue is claimed, until it is dropped.
+struct Claimed<'a>(&'a AtomicBool);
 
 impl SubmissionQueue {
     pub(crate) fn new() -> SubmissionQueue {
@@ -239,11 +242,12 @@ impl<'a> Visit<'a> {
     pub(crate) fn claim(&self) -> Option<Claim<'a>> {
         // Looked at first: a write would take the line from the holder.
         let claimed = &self.queue.claimed;
-        if claimed.load(Ordering::Relaxed) || claimed.swap(true, Ordering::SeqCst) {
+        if claimed.load(Ordering::Relaxed) {
             return None;
         }
-        let held = Held(claimed);
-        Some(Claim { queue: self.queue, ring: lock(&self.queue.ring), _held: held })
+        let ring = try_lock(&self.queue.ring)?;
+        claimed.store(true, Ordering::Relaxed);
+        Some(Claim { queue: self.queue, _claimed: Claimed(claimed), ring })
     }
 
     /// Claims the queue as soon as it can be: others hold a claim only while
@@ -264,9 +268,9 @@ impl Drop for Visit<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        self.0.swap(false, Ordering::SeqCst);
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
