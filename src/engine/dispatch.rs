@@ -142,9 +142,11 @@ impl<E: Executor> Engine<E> {
         (0u16..).zip(self.completion.iter().map(|padded| &padded.0))
     }
 
-    /// The worker that was asked for could not be made.
+    /// The worker that was asked for could not be made. Others have relied on
+    /// it meanwhile: the watch asks again, for as long as something waits.
     pub(crate) fn growing_failed(&self) {
         self.pool.growing_failed();
+        self.put_off();
     }
 
     /// Ends the workers as soon as they find nothing to do.

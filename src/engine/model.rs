@@ -391,3 +391,67 @@ fn a_command_in_parts_ends_once() {
 fn a_command_in_parts_ends_once_though_its_queue_is_closed() {
     ends_once(true);
 }
+
+/// A worker leaves parts to others while the queue is closed: whoever closes it
+/// drops them, or the worker sees that it is closed. No part waits that nobody
+/// needs any more, perhaps behind a store that does not answer.
+#[test]
+fn no_part_is_left_waiting_in_a_closed_queue() {
+    check(3, || {
+        let limits =
+            Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
+        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
+        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
+        let memory = Region::zeroed(2 * 4096).expect("memory");
+        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
+        cq.open(half(0), CompletionParameters { size: 4, vector: None });
+        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        assert_eq!(cq.reserve(1), 1);
+        let worker = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.begin_parts(1, &command(7), [(), ()].into()))
+        };
+        sq.close();
+        engine.drop_closed_parts();
+        worker.join().expect("a worker");
+        assert_eq!(engine.errands.count(), 0, "a part waits");
+        assert!(sq.is_idle());
+    });
+}
+
+/// A worker is asked for and cannot be made, while a doorbell relies on it:
+/// another is asked for, by and by.
+#[test]
+fn no_command_is_left_to_a_worker_that_cannot_be_made() {
+    check(2, || {
+        let limits =
+            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
+        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
+        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
+        let memory = Region::zeroed(2 * 4096).expect("memory");
+        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
+        cq.open(half(0), CompletionParameters { size: 4, vector: None });
+        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        // All workers there are, none, are busy: one is asked for.
+        engine.ring_submission(1, 1).expect("a legal tail");
+        assert!(engine.mailbox.take().contains(Mail::GROW));
+        let vcpu = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.ring_submission(1, 2).expect("a legal tail"))
+        };
+        engine.growing_failed();
+        vcpu.join().expect("a vCPU");
+        // What the controller thread does from here on.
+        let mail = engine.mailbox.take();
+        if mail.contains(Mail::WATCH) {
+            engine.begin_watch();
+            assert!(engine.tick(&mut 0), "the watch goes on");
+        }
+        let asked = mail.contains(Mail::GROW) || engine.mailbox.take().contains(Mail::GROW);
+        assert!(asked, "nobody is asked for again");
+    });
+}

@@ -21,7 +21,7 @@ use super::errands::Errand;
 use super::mailbox::Mail;
 use super::{Executor, Outcome};
 use crate::queue::{CompletionQueue, SubmissionQueue};
-use crate::sync::{AtomicU32, Mutex, Ordering, lock};
+use crate::sync::{AtomicU32, Mutex, Ordering, fence_after_rmw, lock};
 use crate::wire::command::Command;
 use crate::wire::status::Status;
 use std::sync::Arc;
@@ -103,6 +103,8 @@ impl<E: Executor> Engine<E> {
                 return self.run_all(queue, first);
             }
             self.errands.push(Errand::Part(next));
+            // Either this sees the queue closed, or the closer sees the part.
+            fence_after_rmw();
             if queue.is_open() {
                 self.wake_for_errands();
             } else {

@@ -196,6 +196,16 @@ impl Nvm {
         Ok(())
     }
 
+    /// What has just been written is made durable, if it `has_to` be. Whether
+    /// the volatile cache is off is looked at only now: if it was switched off
+    /// meanwhile, the flush for that may have come before the write.
+    pub(super) fn make_durable_after(&self, has_to: bool) -> Result<(), Status> {
+        if has_to {
+            self.backend.flush().map_err(write_status)?;
+        }
+        Ok(())
+    }
+
     /// The caller has the right to change the blocks.
     pub(super) fn write(
         &self,
@@ -208,6 +218,7 @@ impl Nvm {
         data_pointer::resolve(command, &*self.host, transfer.len, Direction::FromGuest, segments)?;
         let durable = transfer.fua || self.writes_through();
         self.backend.write(transfer.offset, segments.as_slice(), durable).map_err(write_status)?;
+        self.make_durable_after(!durable && self.writes_through())?;
         self.count(sq_id, |counters| counters.written(transfer.len as u64));
         Ok(())
     }

@@ -28,13 +28,9 @@ impl Nvm {
         const DEALLOCATE: u32 = 1 << 25;
         let blocks = self.blocks_of(command)?;
         let deallocate = self.offers.dsm && command.cdw12.get() & DEALLOCATE != 0;
-        let durable = blocks.fua || self.writes_through();
         let _changing = self.exclusion.change(blocks.offset, blocks.len);
         self.backend.write_zeroes(blocks.offset, blocks.len, deallocate).map_err(write_status)?;
-        if durable {
-            self.backend.flush().map_err(write_status)?;
-        }
-        Ok(())
+        self.make_durable_after(blocks.fua || self.writes_through())
     }
 
     /// Has `len` bytes from `offset` on read as zeroes, for a format: nothing
@@ -96,10 +92,7 @@ impl Nvm {
 
     /// All ranges of a command have been freed.
     pub(super) fn all_freed(&self) -> Result<(), Status> {
-        if self.writes_through() {
-            self.backend.flush().map_err(write_status)?;
-        }
-        Ok(())
+        self.make_durable_after(self.writes_through())
     }
 }
 

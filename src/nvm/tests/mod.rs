@@ -2,6 +2,7 @@
 
 //! I/O commands with every field at its limits.
 
+mod cache;
 mod compare;
 mod fused;
 mod space;

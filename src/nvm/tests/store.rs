@@ -5,7 +5,7 @@
 use super::*;
 use crate::backend::{Error, Geometry};
 use crate::memory::Segment;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Barrier, Mutex, MutexGuard};
 
 /// What was asked of the store; offsets and lengths in blocks of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +20,24 @@ pub(super) enum Op {
 /// Operations that fail, and how.
 type Failing = (fn(&Op) -> bool, Error);
 
+/// Operations that wait until they are met twice.
+type Holding = (fn(&Op) -> bool, Arc<Barrier>);
+
 pub(super) struct Logged {
     ram: Ram,
     log: Mutex<Vec<Op>>,
     fails: Mutex<Option<Failing>>,
+    held: Mutex<Option<Holding>>,
 }
 
 impl Logged {
     fn enter(&self, op: Op) -> Result<(), Error> {
         self.log.lock().unwrap().push(op);
+        let held = self.held.lock().unwrap().clone();
+        if let Some((_, meeting)) = held.filter(|(hits, _)| hits(&op)) {
+            meeting.wait();
+            meeting.wait();
+        }
         match *self.fails.lock().unwrap() {
             Some((hits, error)) if hits(&op) => Err(error),
             _ => Ok(()),
@@ -89,6 +98,7 @@ impl World {
             ram: Ram::new(SIZE * 512).unwrap(),
             log: Mutex::default(),
             fails: Mutex::default(),
+            held: Mutex::default(),
         });
         let guest = Arc::new(testing::Ram(Region::zeroed(8 << 20).unwrap()));
         let memory = guest.0.segment();
@@ -107,6 +117,26 @@ impl World {
 
     pub(super) fn fail(&self, hits: fn(&Op) -> bool, error: Error) {
         *self.store.fails.lock().unwrap() = Some((hits, error));
+    }
+
+    /// Runs `command`, and `meanwhile` while the store has it in hand: the
+    /// operation that is `hit`.
+    pub(super) fn run_holding(
+        &self,
+        command: Command,
+        hit: fn(&Op) -> bool,
+        meanwhile: impl FnOnce(),
+    ) -> Status {
+        let meeting = Arc::new(Barrier::new(2));
+        *self.store.held.lock().unwrap() = Some((hit, meeting.clone()));
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| self.run(command));
+            meeting.wait();
+            meanwhile();
+            *self.store.held.lock().unwrap() = None;
+            meeting.wait();
+            running.join().unwrap()
+        })
     }
 
     pub(super) fn put(&self, at: usize, bytes: &[u8]) {
