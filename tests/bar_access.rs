@@ -15,8 +15,9 @@
 //! Preemption is the scheduler's doing and counted by it, so that an access
 //! that took long is either explained or held against the device. Where the
 //! machine itself is a guest, its own host takes processors away and tells
-//! nobody: the same loop over a controller with nothing to do shows how often,
-//! and twice that much is let pass.
+//! nobody; and a process that is stopped for a while seems to have waited. So a
+//! loop that shows more is made again, over a new controller: what holds
+//! accesses does so each time.
 //!
 //! `cargo test --test bar_access -- --nocapture` prints the distributions.
 
@@ -31,6 +32,9 @@ const LIMIT: Duration = Duration::from_millis(1);
 
 /// Accesses of each loop.
 const COUNT: usize = 20_000;
+
+/// How often each loop is made at most.
+const ATTEMPTS: usize = 6;
 
 /// One kind of access, told the number of the turn.
 type Access<'a> = (&'static str, Box<dyn Fn(usize) + 'a>);
@@ -112,6 +116,14 @@ struct Verdict {
     unexplained: usize,
 }
 
+impl Verdict {
+    /// Whether all accesses but one in ten thousand are as they should be.
+    fn is_good(&self) -> bool {
+        let few = COUNT / 10_000;
+        self.waits <= few && self.busy <= few && self.unexplained <= few
+    }
+}
+
 fn judge(what: &str, samples: &[Sample]) -> Verdict {
     let mut walls: Vec<Duration> = samples.iter().map(|sample| sample.wall).collect();
     walls.sort_unstable();
@@ -152,11 +164,25 @@ fn fill(rig: &Rig, pairs: &[QueuePair; 2]) {
     }
 }
 
+/// One loop over a controller whose store meets `fault`, if any.
+fn attempt(store: Store, options: &str, fault: Option<Kind>, resets: bool, what: &str) -> Verdict {
+    let rig = Rig::faulty(store, options);
+    let pairs = [rig.pair(1, 64), rig.pair(2, 64)];
+    if let Some(kind) = fault {
+        rig.faults.set(&[Fault::always(kind)]);
+        fill(&rig, &pairs);
+        if kind == Kind::Never {
+            assert!(rig.faults.wait_stuck(1) >= 1);
+        }
+    }
+    let all = if resets { with_resets(&rig, &pairs) } else { accesses(&rig, &pairs) };
+    judge(what, &measure(COUNT, &all))
+}
+
 #[test]
 fn a_store_that_is_late_or_never_answers_holds_no_access() {
     let slow = Kind::Delay(Duration::from_millis(100));
     let mut failures = Vec::new();
-    let mut idle_unexplained = 0;
     let stores = [(Store::Ram, "", "ram"), (Store::File, "", "file")];
     let one =
         [(Store::Ram, ",ioslots=1", "ram, 1 slot"), (Store::File, ",ioslots=1", "file, 1 slot")];
@@ -167,32 +193,18 @@ fn a_store_that_is_late_or_never_answers_holds_no_access() {
             (Some(Kind::Never), false),
             (Some(Kind::Never), true),
         ] {
-            let rig = Rig::faulty(store, options);
-            let pairs = [rig.pair(1, 64), rig.pair(2, 64)];
-            if let Some(kind) = fault {
-                rig.faults.set(&[Fault::always(kind)]);
-                fill(&rig, &pairs);
-                if kind == Kind::Never {
-                    assert!(rig.faults.wait_stuck(1) >= 1);
-                }
-            }
-            let all = if resets { with_resets(&rig, &pairs) } else { accesses(&rig, &pairs) };
-            let samples = measure(COUNT, &all);
             let mood = match fault {
                 None => "idle".to_owned(),
                 Some(kind) if resets => format!("{kind}, and resets"),
                 Some(kind) => kind.to_string(),
             };
-            let verdict = judge(&format!("{name}: {mood}"), &samples);
-            if fault.is_none() {
-                idle_unexplained = idle_unexplained.max(verdict.unexplained);
-            }
-            let few = COUNT / 10_000;
-            if verdict.waits > few
-                || verdict.busy > few
-                || verdict.unexplained > few + 2 * idle_unexplained
-            {
-                failures.push(format!("{name}: {mood}: {verdict:?}"));
+            let what = format!("{name}: {mood}");
+            let bad: Vec<Verdict> = (0..ATTEMPTS)
+                .map(|_| attempt(store, options, fault, resets, &what))
+                .take_while(|verdict| !verdict.is_good())
+                .collect();
+            if bad.len() == ATTEMPTS {
+                failures.push(format!("{what}: {bad:?}"));
             }
         }
     }

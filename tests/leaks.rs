@@ -81,29 +81,35 @@ fn ten_thousand_resets_leak_nothing() {
             lives += 1;
         }
     };
-    // All workers are made, and all buffers have their size.
+    // Most workers are made, and most buffers have their size.
     live(500);
-    let before = now();
-    live(RESETS);
-    let after = now();
-    println!("{RESETS} resets: {before:?}, then {after:?}");
+    let mut before = now();
     // Each of the two has its own thread, and at most eight workers.
     let threads = start.threads + 2 * 9;
-    assert!(after.threads <= threads, "{start:?} {after:?}");
-    assert_eq!(after.descriptors, before.descriptors);
     // A byte for each reset would be ten thousand; the allocator's own ups and
-    // downs are more than that, but a page for each would be 40 MiB.
-    let grown = after.resident.saturating_sub(before.resident);
-    assert!(grown < 2 << 20, "{grown} bytes more: {before:?} {after:?}");
+    // downs are more than that, as is a worker that is made late, but a page for
+    // each would be 40 MiB, and each time.
+    let settles = (0..4).any(|_| {
+        live(RESETS);
+        let after = now();
+        println!("{RESETS} resets: {before:?}, then {after:?}");
+        assert!(after.threads <= threads, "{start:?} {after:?}");
+        assert_eq!(after.descriptors, before.descriptors);
+        let grown = after.resident.saturating_sub(before.resident);
+        before = after;
+        grown < 2 << 20
+    });
+    assert!(settles, "memory grows with each {RESETS} resets: {before:?}");
 
     // And devices that come and go take their threads and files along.
     for _ in 0..100 {
         let rig = Rig::new(Store::File, "");
         rig.pair(1, 16).execute(read(&rig.data(512), 0)).unwrap();
     }
+    let end = std::time::Instant::now() + devhost::PATIENCE;
     let mut last = now();
-    for _ in 0..2000 {
-        if last.threads <= threads && last.descriptors == before.descriptors {
+    while last.threads > threads || last.descriptors != before.descriptors {
+        if std::time::Instant::now() > end {
             break;
         }
         devhost::rig::pause(std::time::Duration::from_millis(5));
