@@ -350,7 +350,7 @@ fn a_full_completion_queue_loses_nothing_and_wakes_everybody() {
             sq.ring();
         }
         let mut seen = std::collections::BTreeSet::new();
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + devhost::PATIENCE;
         while seen.len() < 100 && Instant::now() < end {
             // Never more than the queue holds: three of four entries.
             let mut taken = 0;
@@ -436,7 +436,7 @@ fn a_panic_fails_one_disk_only() {
     let (gate, handle) = Gate::new(MIB);
     let bare = Bare::with_poison(&machine, settings(), Arc::new(gate), Some(poisoned.address()));
     let function: Arc<dyn Function> = bare.clone();
-    let nvme = Nvme::with_limit(function, &memory, Duration::from_secs(20));
+    let nvme = Nvme::with_limit(function, &memory, devhost::PATIENCE);
     nvme.enable(&Enable::default()).unwrap();
     let pair = nvme.create_pair(1, 16, Some(1), Wait::Poll).unwrap();
     let own = Data::new(&memory, 512).unwrap();

@@ -124,7 +124,8 @@ fn a_file_that_always_transfers_half_is_read_and_written_all_the_same() {
     assert_eq!(odd.spilt(0x71), 0);
 }
 
-/// A system that stays short of something is an error in the end, and soon.
+/// A system that stays short of something is an error in the end, after a few
+/// attempts a millisecond apart.
 #[test]
 fn a_shortage_that_does_not_end_is_an_error() {
     for options in ["", ",ioslots=1"] {
@@ -132,10 +133,9 @@ fn a_shortage_that_does_not_end_is_an_error() {
         let pair = rig.interrupting_pair(1, 8);
         let data = rig.data(512);
         rig.faults.set(&[Fault::always(Kind::EAGAIN)]);
-        let begun = Instant::now();
         fails(&rig, &pair, read(&data, 1), 1, Status::UNRECOVERED_READ, false);
         fails(&rig, &pair, write(&data, 2), 2, Status::WRITE_FAULT, false);
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!((2..100).contains(&rig.faults.met()), "{} attempts", rig.faults.met());
     }
 }
 
@@ -233,16 +233,23 @@ fn a_delay_is_a_delay_and_no_more() {
         let (slow, quick) = (rig.interrupting_pair(1, 8), rig.interrupting_pair(2, 8));
         let data = rig.data(4096);
         rig.faults.set(&[Fault::always(Kind::Delay(LATE)).at(0..8)]);
-        let begun = Instant::now();
-        let cid = slow.submit(write(&data, 0)).unwrap();
-        let mut done = 0;
-        while rig.faults.met() == 0 || begun.elapsed() < LATE / 2 {
-            quick.execute(read(&data, 8)).unwrap();
-            done += 1;
-        }
-        assert!(slow.wait(cid).unwrap().status.is_success());
-        assert!(begun.elapsed() >= LATE);
-        assert!(done > 1, "{done} commands meanwhile");
+        // Where the host stops the test for as long as the delay, nothing is
+        // done meanwhile.
+        let others_go_on = (0..20).any(|_| {
+            let (begun, met) = (Instant::now(), rig.faults.met());
+            let cid = slow.submit(write(&data, 0)).unwrap();
+            let mut done = 0;
+            while rig.faults.met() == met || begun.elapsed() < LATE / 2 {
+                quick.execute(read(&data, 8)).unwrap();
+                done += 1;
+            }
+            slow.poll();
+            let late = slow.in_flight() == 1;
+            assert!(slow.wait(cid).unwrap().status.is_success());
+            assert!(begun.elapsed() >= LATE);
+            late && done > 1
+        });
+        assert!(others_go_on);
         assert_eq!(rig.errors(), 0);
     }
 }

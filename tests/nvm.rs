@@ -376,7 +376,7 @@ fn fused_commands_wait_for_room_for_both() {
             }
         }
         sq.ring();
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = std::time::Instant::now() + devhost::PATIENCE;
         let mut done: Vec<Completion> = Vec::new();
         while done.len() < usize::from(pushed) {
             assert!(std::time::Instant::now() < end, "stuck after {}", done.len());

@@ -4,6 +4,7 @@
 //! costs while it does not.
 
 use bhyve_nvme::controller::Settings;
+use devhost::PATIENCE;
 use devhost::bare::{Bare, Gate, GateHandle, Notices, Op, settings};
 use devhost::bhyve::Machine;
 use devhost::driver::{Data, Enable, Entry, Function, Memory, Nvme, Status};
@@ -25,16 +26,21 @@ fn size(nvme: &Nvme) -> u64 {
     nvme.namespace(1).unwrap().blocks * BLOCK as u64
 }
 
-/// Whether the namespace comes to have `bytes` bytes.
-fn becomes(nvme: &Nvme, bytes: u64) -> bool {
-    let end = Instant::now() + Duration::from_secs(20);
-    while size(nvme) != bytes {
+/// Whether `condition` comes true.
+fn eventually(mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
         if Instant::now() > end {
             return false;
         }
-        pause(Duration::from_millis(50));
+        pause(Duration::from_millis(10));
     }
     true
+}
+
+/// Whether the namespace comes to have `bytes` bytes.
+fn becomes(nvme: &Nvme, bytes: u64) -> bool {
+    eventually(|| size(nvme) == bytes)
 }
 
 /// Nobody tells the controller: it finds out, and tells the guest.
@@ -91,7 +97,8 @@ fn io_in_flight_ends_well_or_out_of_range() {
                         if end.load(Ordering::Relaxed) {
                             break;
                         }
-                        let lba = n * 97 % ((DISK + 4 * MIB) / BLOCK as u64);
+                        // One in five lies behind the end that the disk begins with.
+                        let lba = n * 11_003 % ((DISK + 4 * MIB) / BLOCK as u64);
                         match pair.run(Entry::read(1, lba, 128, &prp)).unwrap().status.code() {
                             0 => {}
                             Status::LBA_OUT_OF_RANGE => refused += 1,
@@ -174,25 +181,32 @@ fn the_store_is_asked_seldom_and_for_no_guest_never() {
     let questions = || bench.questions();
     pause(Duration::from_millis(2500));
     assert_eq!(questions(), 0);
-    bench.nvme.enable(&Enable::default()).unwrap();
     let begun = Instant::now();
+    bench.nvme.enable(&Enable::default()).unwrap();
     pause(Duration::from_millis(4500));
-    let most = begun.elapsed().as_secs() / 2 + 1;
+    assert!(eventually(|| questions() > 0));
     let before = questions();
-    assert!((1..=most as usize).contains(&before), "{before} in {:?}", begun.elapsed());
+    let most = begun.elapsed().as_secs() / 2 + 1;
+    assert!(before <= most as usize, "{before} in {:?}", begun.elapsed());
     bench.nvme.shutdown(false).unwrap();
     let before = questions();
     pause(Duration::from_millis(2500));
     assert!(questions() <= before + 1, "one may have been on its way");
 
-    // Somebody who knows need not wait.
+    // Somebody who knows need not wait for the next question, unless the host
+    // stops for a while.
     bench.nvme.disable().unwrap();
+    let before = questions();
     bench.nvme.enable(&Enable::default()).unwrap();
-    bench.gate.resize(8 * MIB);
-    let begun = Instant::now();
-    bench.bare.controller().store_resized();
-    assert!(becomes(&bench.nvme, 8 * MIB));
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(eventually(|| questions() > before));
+    let at_once = [8, 12].into_iter().cycle().take(20).any(|mib| {
+        bench.gate.resize(mib * MIB);
+        let begun = Instant::now();
+        bench.bare.controller().store_resized();
+        assert!(becomes(&bench.nvme, mib * MIB));
+        begun.elapsed() < Duration::from_millis(200)
+    });
+    assert!(at_once);
 }
 
 /// A store that does not answer holds one worker: I/O goes on beside it, and a
@@ -244,6 +258,7 @@ fn a_notice_for_no_guest_is_kept() {
     let (bench, notices) = told();
     bench.gate.resize(8 * MIB);
     notices.tell();
+    assert!(eventually(|| notices.seen() == 1));
     pause(Duration::from_millis(500));
     assert_eq!((bench.questions(), notices.seen()), (0, 1));
     bench.nvme.enable(&Enable::default()).unwrap();
@@ -255,8 +270,8 @@ fn a_notice_for_no_guest_is_kept() {
 #[test]
 fn notices_without_end_cost_little_and_hide_nothing() {
     let (bench, notices) = told();
-    bench.nvme.enable(&Enable::default()).unwrap();
     let begun = Instant::now();
+    bench.nvme.enable(&Enable::default()).unwrap();
     while begun.elapsed() < Duration::from_secs(1) {
         notices.tell();
         pause(Duration::from_millis(1));
@@ -264,8 +279,8 @@ fn notices_without_end_cost_little_and_hide_nothing() {
     bench.gate.resize(8 * MIB);
     notices.tell();
     assert!(becomes(&bench.nvme, 8 * MIB));
-    let most = begun.elapsed().as_millis() / 100 + 2;
     let questions = bench.questions();
+    let most = begun.elapsed().as_millis() / 100 + 2;
     assert!((1..=most as usize).contains(&questions), "{questions} in {:?}", begun.elapsed());
 }
 
@@ -275,9 +290,5 @@ fn the_thread_that_waits_for_notices_ends_with_the_controller() {
     bench.nvme.enable(&Enable::default()).unwrap();
     assert!(Arc::strong_count(&notices) > 1);
     drop(bench);
-    let begun = Instant::now();
-    while Arc::strong_count(&notices) > 1 {
-        assert!(begun.elapsed() < Duration::from_secs(10), "somebody still waits");
-        pause(Duration::from_millis(10));
-    }
+    assert!(eventually(|| Arc::strong_count(&notices) == 1), "somebody still waits");
 }

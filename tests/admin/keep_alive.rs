@@ -2,8 +2,70 @@
 
 use super::*;
 use devhost::driver::registers as reg;
+use devhost::rig::pause;
 
 const KEEP_ALIVE: u8 = 0x18;
+
+/// The shortest that there is.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Setup {
+    fn set_timer(&self) {
+        self.nvme.set_feature(0x0f, TIMEOUT.as_millis() as u32, 0).unwrap();
+    }
+
+    fn is_fatal(&self) -> bool {
+        self.nvme.csts() & reg::CSTS_CFS != 0
+    }
+
+    /// Runs `entry`, which nobody answers once the timer has expired.
+    fn succeeds(&self, pair: &QueuePair, entry: Entry) -> bool {
+        let cid = pair.submit(entry).unwrap();
+        let mut status = None;
+        assert!(soon(|| {
+            let fatal = self.is_fatal();
+            pair.poll();
+            status = pair.take(cid).map(|completion| completion.status);
+            status.is_some() || fatal
+        }));
+        status.is_some_and(|status| status.is_success())
+    }
+
+    /// The guest says that it is alive for twice as long as the timeout.
+    /// Returns when it began to say so for the last time; `None` if the host
+    /// has stopped it for so long meanwhile that it was silent.
+    fn stay_alive(&self, pair: &QueuePair, entry: Entry) -> Option<Instant> {
+        let admin = self.nvme.admin();
+        let begun = Instant::now();
+        let mut last = begun;
+        self.set_timer();
+        while begun.elapsed() < 2 * TIMEOUT {
+            let next = Instant::now();
+            if !self.succeeds(&admin, Entry::new(KEEP_ALIVE)) || !self.succeeds(pair, entry) {
+                assert!(self.is_fatal() && last.elapsed() >= TIMEOUT, "{:?}", last.elapsed());
+                return None;
+            }
+            last = next;
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        Some(last)
+    }
+
+    /// Sets the timer and calls `end` before it can have expired, which takes
+    /// another life if the host stops the test in between.
+    fn end_in_time(&self, end: impl Fn()) {
+        for _ in 0..20 {
+            let begun = Instant::now();
+            self.set_timer();
+            end();
+            if begun.elapsed() < TIMEOUT {
+                return;
+            }
+            self.reset();
+        }
+        panic!("the host stops all the time");
+    }
+}
 
 #[test]
 fn without_a_timer_keep_alive_does_nothing() {
@@ -31,35 +93,32 @@ fn a_timeout_is_rounded_up_to_the_granularity() {
 #[test]
 fn silence_is_fatal_and_a_reset_cures_it() {
     let setup = setup();
-    let pair = setup.pair(1, 16);
     let data = setup.data(512);
-    let request = setup.nvme.request_event().unwrap();
-    setup.nvme.set_feature(0x0f, 1000, 0).unwrap();
-    let begun = Instant::now();
-    // Alive for twice as long as the timeout.
-    while begun.elapsed() < Duration::from_secs(2) {
-        assert!(setup.admin(Entry::new(KEEP_ALIVE)).status.is_success());
-        pair.execute(read(&data, 0)).unwrap();
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    assert_eq!(setup.nvme.csts(), reg::CSTS_RDY);
-    let silent = Instant::now();
+    let (pair, request, last) = (0..20)
+        .find_map(|_| {
+            setup.reset();
+            let pair = setup.pair(1, 16);
+            let request = setup.nvme.request_event().unwrap();
+            let last = setup.stay_alive(&pair, read(&data, 0))?;
+            Some((pair, request, last))
+        })
+        .expect("a host that does not stop all the time");
     // I/O is no sign of life.
-    let mut last = None;
+    let mut reading = None;
     assert!(soon(|| {
-        if last.is_none_or(|cid| pair.take(cid).is_some()) {
-            last = Some(pair.submit(read(&data, 0)).unwrap());
+        if reading.is_none_or(|cid| pair.take(cid).is_some()) {
+            reading = Some(pair.submit(read(&data, 0)).unwrap());
         }
         pair.poll();
-        setup.nvme.csts() & reg::CSTS_CFS != 0
+        setup.is_fatal()
     }));
-    assert!(silent.elapsed() >= Duration::from_millis(800), "{:?}", silent.elapsed());
+    assert!(last.elapsed() >= TIMEOUT, "{:?}", last.elapsed());
     assert_eq!(setup.nvme.csts(), reg::CSTS_RDY | reg::CSTS_CFS);
     assert!(setup.nvme.admin().take(request).is_none());
     let operations = setup.gate.log().len();
     setup.nvme.write32(setup.nvme.sq_doorbell(1), 5);
     setup.nvme.write32(setup.nvme.sq_doorbell(0), 5);
-    std::thread::park_timeout(Duration::from_millis(20));
+    pause(Duration::from_millis(20));
     assert_eq!(setup.gate.log().len(), operations, "served though it is fatal");
 
     setup.reset();
@@ -78,16 +137,15 @@ fn silence_is_fatal_and_a_reset_cures_it() {
 #[test]
 fn the_timer_ends_with_the_life_it_was_set_in() {
     let setup = setup();
-    setup.nvme.set_feature(0x0f, 1000, 0).unwrap();
-    setup.nvme.shutdown(false).unwrap();
-    std::thread::park_timeout(Duration::from_millis(1300));
+    setup.end_in_time(|| setup.nvme.write32(reg::CC, 0x0046_0001 | reg::CC_SHN_NORMAL));
+    setup.nvme.wait_csts(reg::CSTS_SHST, reg::CSTS_SHST_COMPLETE).unwrap();
+    pause(Duration::from_millis(1300));
     assert_eq!(setup.nvme.csts(), reg::CSTS_RDY | reg::CSTS_SHST_COMPLETE);
-    setup.nvme.disable().unwrap();
+    setup.reset();
+    setup.end_in_time(|| setup.nvme.write32(reg::CC, 0));
+    setup.nvme.wait_csts(reg::CSTS_RDY, 0).unwrap();
     setup.nvme.enable(&Enable::default()).unwrap();
-    setup.nvme.set_feature(0x0f, 1000, 0).unwrap();
-    setup.nvme.disable().unwrap();
-    setup.nvme.enable(&Enable::default()).unwrap();
-    std::thread::park_timeout(Duration::from_millis(1300));
+    pause(Duration::from_millis(1300));
     assert_eq!(setup.nvme.csts(), reg::CSTS_RDY);
     setup.nvme.identify(1, 0).unwrap();
 }

@@ -96,9 +96,9 @@ fn read(data: &Data, lba: u64) -> Entry {
     Entry::read(1, lba, (data.len() / 512) as u32, &data.prp().unwrap())
 }
 
-/// Whether `condition` comes true within ten seconds.
+/// Whether `condition` comes true before patience ends.
 fn soon(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + devhost::PATIENCE;
     while Instant::now() < end {
         if condition() {
             return true;

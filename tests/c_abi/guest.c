@@ -14,7 +14,7 @@
 #include "devhost.h"
 #include "guest.h"
 
-#define	WAIT_MS		10000
+#define	WAIT_MS		120000
 
 static uint8_t memory[GUEST_PAGES * PAGE] __attribute__((aligned(PAGE)));
 static size_t next_page;

@@ -258,7 +258,7 @@ fn size_changes(subject: &Subject) {
             let request = disk.nvme.request_event().unwrap();
             subject.resize(bytes);
             let begun = Instant::now();
-            while disk.size() != bytes && begun.elapsed() < Duration::from_secs(15) {
+            while disk.size() != bytes && begun.elapsed() < devhost::PATIENCE {
                 pause(Duration::from_millis(50));
             }
             assert_eq!(disk.size(), bytes);

@@ -155,7 +155,7 @@ impl<'a> FreeBsd<'a> {
         let sq = SubmissionQueue::new(function, 0, 128, part(sq_at, 8192), 0x1000);
         let cq = CompletionQueue::new(function, 0, 128, part(cq_at, 4096), 0x1004, Some(0));
         let interrupts = Some(nvme.msix().interrupts().clone());
-        let limit = Duration::from_secs(20);
+        let limit = devhost::PATIENCE;
         let admin = QueuePair::new(function, interrupts, sq, cq, Wait::Interrupt, limit);
         // The rings stay where they are for as long as the guest runs.
         std::mem::forget(rings);
@@ -189,7 +189,7 @@ impl<'a> FreeBsd<'a> {
             let sq = SubmissionQueue::new(function, id, 256, sq, bell);
             let cq = CompletionQueue::new(function, id, 256, cq, bell + 4, Some(id));
             let interrupts = Some(nvme.msix().interrupts().clone());
-            let limit = Duration::from_secs(20);
+            let limit = devhost::PATIENCE;
             let pair = QueuePair::new(function, interrupts, sq, cq, Wait::Interrupt, limit);
             pairs.push(Arc::new(pair));
         }
@@ -253,7 +253,7 @@ impl<'a> FreeBsd<'a> {
         pairs[0].execute(Entry::flush(1)).unwrap();
         let nvme = &self.rig.nvme;
         nvme.write32(reg::CC, 0x0046_4001);
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + devhost::PATIENCE;
         while nvme.read32(reg::CSTS) & reg::CSTS_SHST != reg::CSTS_SHST_COMPLETE {
             assert!(Instant::now() < end, "the shutdown does not end");
             std::thread::yield_now();

@@ -66,7 +66,7 @@ fn pair_at(rig: &Rig, id: u16, entries: u32, address: u64) -> Result<QueuePair, 
     let sq = SubmissionQueue::new(function, id, entries, sq_ring, rig.nvme.sq_doorbell(id));
     let cq =
         CompletionQueue::new(function, id, entries, cq_ring, rig.nvme.cq_doorbell(id), Some(id));
-    Ok(QueuePair::new(function, None, sq, cq, Wait::Poll, Duration::from_secs(20)))
+    Ok(QueuePair::new(function, None, sq, cq, Wait::Poll, devhost::PATIENCE))
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_completion_queue_stays_while_submission_queues_report_to_it() {
         for (number, sq) in sqs[..left].iter_mut().enumerate() {
             sq.push(&read(&data, 0).cid(number as u16));
             sq.ring();
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + devhost::PATIENCE;
             let completion = loop {
                 if let Some(completion) = cq.pop() {
                     break completion;
@@ -317,7 +317,7 @@ fn what_was_left_in_a_queue_does_not_run_in_the_next() {
             // follows it in memory are the old writes.
             rig.machine.write(address, &read(&disk, 7).cid(5).to_bytes());
             rig.nvme.write32(rig.nvme.sq_doorbell(1), 1);
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + devhost::PATIENCE;
             while cq.pop().is_none() {
                 assert!(Instant::now() < end);
                 std::thread::yield_now();
@@ -381,7 +381,7 @@ fn several_submission_queues_share_one_completion_queue() {
         let interrupts = rig.nvme.msix().interrupts().clone();
         let (mut seen, mut handled) = (std::collections::BTreeSet::new(), 0);
         while seen.len() < 160 {
-            let now = interrupts.wait(5, handled, Duration::from_secs(20));
+            let now = interrupts.wait(5, handled, devhost::PATIENCE);
             assert!(now > handled, "no interrupt came; {} of 160 done", seen.len());
             handled = now;
             while let Some(completion) = cq.pop() {

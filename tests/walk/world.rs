@@ -9,6 +9,7 @@ use super::events::Events;
 use super::features::Features;
 use super::io::Flight;
 use super::queues::{Cq, Sq};
+use devhost::PATIENCE;
 use devhost::bare::{Bare, Gate, GateHandle, settings};
 use devhost::bhyve::Machine;
 use devhost::driver::{Completion, Entry, Function, Memory, PAGE, Prp, Status};
@@ -24,7 +25,6 @@ pub(crate) const BLOCKS: u64 = 4096;
 pub(crate) const PAIRS: u16 = 4;
 pub(crate) const ENTRIES: u32 = 64;
 const RAM: u64 = 24 << 20;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An error with what was found and what there should be.
 macro_rules! ensure {

@@ -24,3 +24,7 @@ mod temp;
 pub mod usage;
 #[cfg(target_os = "linux")]
 pub mod vfio;
+
+/// How long anything that must happen is waited for. It ends a hang and measures
+/// nothing: a host that is busy, or that stops for a while, is not a failure.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);

@@ -45,9 +45,9 @@ mod tests {
     #[test]
     fn a_wait_is_a_wait_and_costs_no_processor() {
         let (before, time) = (Usage::now(), processor_time());
-        std::thread::park_timeout(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(200));
         assert!(Usage::now().waits > before.waits);
-        assert!(processor_time() - time < Duration::from_millis(20));
+        assert!(processor_time() - time < Duration::from_millis(100));
     }
 
     #[test]

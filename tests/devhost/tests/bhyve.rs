@@ -13,6 +13,9 @@ use std::time::Duration;
 
 const RAM: u64 = 64 << 20;
 
+/// How long what does not come is waited for.
+const SOON: Duration = Duration::from_millis(300);
+
 fn start(option: &str) -> (Arc<Device>, Arc<Memory>) {
     let machine = Machine::with_ram(RAM);
     let device = Device::new(&machine, option).unwrap();
@@ -137,7 +140,7 @@ fn a_masked_vector_leaves_no_pending_bit() {
     // 17 vectors: the pending bits are at the second page of the BAR.
     assert_eq!(device.bar_read(4, 4096, 4), 0);
     nvme.msix().mask(0, false);
-    assert!(nvme.msix().interrupts().wait(0, before, Duration::from_secs(10)) > before);
+    assert!(nvme.msix().interrupts().wait(0, before, devhost::PATIENCE) > before);
 }
 
 #[test]
@@ -277,11 +280,10 @@ fn two_devices_share_a_machine() {
 
 #[test]
 fn a_timeout_shows_how_things_stand() {
-    let (device, memory) = start("4,nvme,ram=1");
-    let nvme = Nvme::with_limit(device, &memory, Duration::from_millis(300));
-    nvme.enable(&Enable::default()).unwrap();
+    let (_device, nvme) = enabled("4,nvme,ram=1", Wait::Poll);
     let cid = nvme.request_event().unwrap();
-    let Err(Error::Timeout(dump)) = nvme.admin().wait(cid) else { panic!("an event came") };
+    let admin = nvme.admin();
+    let Err(Error::Timeout(dump)) = admin.wait_within(cid, SOON) else { panic!("an event came") };
     for part in ["in flight: 1", "(0x0c)", "CSTS 0x1", "tail 1"] {
         assert!(dump.contains(part), "{part} is missing:\n{dump}");
     }
@@ -289,13 +291,15 @@ fn a_timeout_shows_how_things_stand() {
 
 #[test]
 fn a_lost_interrupt_is_noticed() {
-    let (device, memory) = start("4,nvme,ram=1");
-    let nvme = Nvme::with_limit(device, &memory, Duration::from_millis(300));
-    nvme.msix().setup();
-    nvme.enable(&Enable { wait: Wait::Interrupt, ..Enable::default() }).unwrap();
+    let (_device, nvme) = enabled("4,nvme,ram=1", Wait::Interrupt);
     nvme.identify(1, 0).unwrap();
     nvme.msix().mask(0, true);
-    let Err(Error::Timeout(dump)) = nvme.identify(1, 0) else { panic!("it was masked") };
+    let admin = nvme.admin();
+    let cid = admin.submit(Entry::new(admin_opcode::GET_FEATURES).word(10, 7)).unwrap();
+    while !admin.raw(|_, cq| cq.ready()) {
+        std::thread::yield_now();
+    }
+    let Err(Error::Timeout(dump)) = admin.wait_within(cid, SOON) else { panic!("it was masked") };
     assert!(dump.contains("no interrupt came"), "{dump}");
 }
 

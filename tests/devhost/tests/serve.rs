@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use devhost::PATIENCE;
 use devhost::bhyve::{Device, Machine};
 use devhost::vfio::{Options, Server, SessionEnd};
 use vfio_user::Client;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-const LIMIT: Duration = Duration::from_secs(30);
 const PAGE: u64 = 4096;
 
 // Registers.
@@ -132,8 +132,19 @@ fn map(fd: RawFd, offset: u64, len: u64) -> *mut libc::c_void {
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < LIMIT, "{what} does not happen");
+        assert!(start.elapsed() < PATIENCE, "{what} does not happen");
         thread::park_timeout(Duration::from_micros(100));
+    }
+}
+
+/// Makes a call again that was interrupted: one with a time limit is, when the
+/// process was stopped meanwhile and goes on.
+fn uninterrupted<T, E: Into<io::Error>>(mut call: impl FnMut() -> Result<T, E>) -> io::Result<T> {
+    loop {
+        match call().map_err(E::into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
@@ -223,9 +234,14 @@ impl Link for Forwarding {
     fn wait(&mut self, vector: u16) {
         let fd = &mut self.eventfds[usize::from(vector)];
         let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one pollfd, borrowed for the call.
-        let ready = unsafe { libc::poll(&mut poll, 1, LIMIT.as_millis() as libc::c_int) };
-        assert_eq!(ready, 1, "vector {vector} is not raised");
+        let ready = uninterrupted(|| {
+            // SAFETY: one pollfd, borrowed for the call.
+            match unsafe { libc::poll(&mut poll, 1, PATIENCE.as_millis() as libc::c_int) } {
+                -1 => Err(io::Error::last_os_error()),
+                ready => Ok(ready),
+            }
+        });
+        assert_eq!(ready.unwrap(), 1, "vector {vector} is not raised");
         fd.read_exact(&mut [0; 8]).unwrap();
     }
 }
@@ -240,7 +256,7 @@ struct Polled {
 impl Polled {
     fn connect(path: &Path, memory: &GuestMemory) -> Polled {
         let socket = UnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut polled = Polled { socket, doorbells: None };
         let version = polled.ask(1, &[0, 0, 0, 0], &[]).0;
         assert_eq!(version[..2], [0, 0]);
@@ -304,7 +320,7 @@ impl Polled {
     fn ask(&mut self, command: u16, payload: &[u8], fds: &[RawFd]) -> (Vec<u8>, Option<File>) {
         self.send(command, payload, fds);
         let mut header = [0; 16];
-        let (len, file) = self.socket.recv_with_fd(&mut header).unwrap();
+        let (len, file) = uninterrupted(|| self.socket.recv_with_fd(&mut header)).unwrap();
         assert_eq!(len, 16);
         assert_eq!(header[..4], le(&[u32::from(command) << 16]));
         assert_eq!(header[8..], le(&[1, 0]), "command {command} fails");
@@ -312,7 +328,8 @@ impl Polled {
         let mut answer = vec![0; size - 16];
         if !answer.is_empty() {
             // One read, and no more.
-            assert_eq!(self.socket.read(&mut answer).unwrap(), answer.len());
+            let len = uninterrupted(|| self.socket.read(&mut answer)).unwrap();
+            assert_eq!(len, answer.len());
         }
         (answer, file)
     }
@@ -481,7 +498,7 @@ impl<'a, L: Link + ?Sized> Driver<'a, L> {
         let start = Instant::now();
         let mut last = self.memory.load(at);
         while last >> 48 & 1 != pair.phase {
-            assert!(start.elapsed() < LIMIT, "queue {} completes nothing", pair.id);
+            assert!(start.elapsed() < PATIENCE, "queue {} completes nothing", pair.id);
             self.link.wait(pair.id);
             last = self.memory.load(at);
         }

@@ -7,7 +7,7 @@ use bhyve_nvme::backend::ram::Ram;
 use bhyve_nvme::backend::{Backend, Error, Geometry, SizeEvents};
 use bhyve_nvme::memory::Segment;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the controller asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,11 +193,11 @@ impl GateHandle {
         self.with(|state| state.peak)
     }
 
-    /// Waits until `count` operations are inside, ten seconds at most; returns
+    /// Waits until `count` operations are inside, or patience ends; returns
     /// how many are.
     pub fn wait_inside(&self, count: usize) -> usize {
         let (lock, changed) = &*self.0;
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + crate::PATIENCE;
         let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
         while state.inside != count {
             let Some(left) = end.checked_duration_since(Instant::now()) else { break };

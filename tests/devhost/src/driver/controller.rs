@@ -69,9 +69,9 @@ pub struct Nvme {
 
 impl Nvme {
     /// Lets the function decode memory and master the bus; the controller is
-    /// left as it is. Steps wait 20 seconds at most.
+    /// left as it is. Steps wait for [`PATIENCE`](crate::PATIENCE) at most.
     pub fn new(function: Arc<dyn Function>, memory: &Arc<Memory>) -> Nvme {
-        Nvme::with_limit(function, memory, Duration::from_secs(20))
+        Nvme::with_limit(function, memory, crate::PATIENCE)
     }
 
     /// As [`Nvme::new`], with another limit for every wait.

@@ -168,7 +168,12 @@ impl QueuePair {
 
     /// Waits for the completion of `cid`, whatever its status.
     pub fn wait(&self, cid: u16) -> Result<Completion, Error> {
-        let mut patience = Patience::new(self.limit);
+        self.wait_within(cid, self.limit)
+    }
+
+    /// As [`QueuePair::wait`], for `limit` at most.
+    pub fn wait_within(&self, cid: u16, limit: Duration) -> Result<Completion, Error> {
+        let mut patience = Patience::new(limit);
         loop {
             let over = patience.is_over();
             let mut rings = self.lock();

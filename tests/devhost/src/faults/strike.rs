@@ -89,10 +89,10 @@ impl Faults {
         self.lock().stuck
     }
 
-    /// Waits until at least `count` operations do not end, ten seconds at most;
+    /// Waits until at least `count` operations do not end, or patience ends;
     /// returns how many do not.
     pub fn wait_stuck(&self, count: usize) -> usize {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + crate::PATIENCE;
         let mut state = self.lock();
         while state.stuck < count {
             let Some(left) = end.checked_duration_since(Instant::now()) else { break };

@@ -4,7 +4,7 @@
 //! function of a few registers.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -229,8 +229,19 @@ fn serving(
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what} does not happen");
+        assert!(start.elapsed() < crate::PATIENCE, "{what} does not happen");
         thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Makes a call again that was interrupted: one with a time limit is, when the
+/// process was stopped meanwhile and goes on.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
@@ -285,7 +296,7 @@ impl Answer {
 impl Raw {
     fn connect(path: &Path) -> Raw {
         let socket = UnixStream::connect(path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(crate::PATIENCE)).unwrap();
         Raw(socket)
     }
 
@@ -312,7 +323,8 @@ impl Raw {
         let mut payload = vec![0; header.size as usize - wire::HEADER_BYTES];
         // All in one read, as polled clients fetch it.
         if !payload.is_empty() {
-            assert_eq!(self.0.read(&mut payload).unwrap(), payload.len());
+            let len = uninterrupted(|| self.0.read(&mut payload)).unwrap();
+            assert_eq!(len, payload.len());
         }
         Answer { header, payload }
     }
@@ -335,7 +347,7 @@ impl Raw {
 
     /// Whether the server has ended the session.
     fn is_closed(&mut self) -> bool {
-        matches!(self.0.read(&mut [0]), Ok(0))
+        matches!(uninterrupted(|| self.0.read(&mut [0])), Ok(0))
             || self.0.take_error().unwrap().is_some()
             || self.0.write(&[0]).is_err()
     }
@@ -796,7 +808,7 @@ fn a_hung_controller_ends_the_server() {
         let mut next = Raw::connect(path);
         next.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         next.send(wire::VERSION, 0, &[0; 4], &[]);
-        let error = next.0.read(&mut [0]).unwrap_err();
+        let error = uninterrupted(|| next.0.read(&mut [0])).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
         // It may still write where it was told to.
         fake.bar_write(0, INCREMENT, 8, 0x1000);
