@@ -109,18 +109,48 @@ fn follow_list(
         // The page's last slot is a pointer only when it cannot hold all that
         // is left.
         let data = if pages > slots { slots.saturating_sub(1) } else { read };
+        // Pages that follow each other, as address and bytes: mapped at once.
+        let (mut start, mut run) = (0u64, 0usize);
         for index in 0..data {
             let page = entry(segments, index)?;
             let len = rest.min(PAGE_SIZE);
-            push_page(host, page, len, segments)?;
+            if start.checked_add(run as u64) != Some(page) {
+                push_pages(host, start, run, segments)?;
+                (start, run) = (page, 0);
+            }
+            if offset(page) != 0 {
+                return Err(Status::PRP_OFFSET_INVALID.do_not_retry());
+            }
+            run = run.saturating_add(len);
             rest = rest.saturating_sub(len);
         }
+        push_pages(host, start, run, segments)?;
         if rest > 0 {
             list = entry(segments, data)?;
             if offset(list) != 0 {
                 return Err(Status::PRP_OFFSET_INVALID.do_not_retry());
             }
         }
+    }
+    Ok(())
+}
+
+/// `len` bytes of pages that follow each other in guest memory.
+fn push_pages(
+    host: &dyn Host,
+    start: u64,
+    len: usize,
+    segments: &mut Segments,
+) -> Result<(), Status> {
+    if len == 0 || segments.push(host, start, len).is_ok() {
+        return Ok(());
+    }
+    // Pages of two mappings may be among them, or one that is no memory.
+    let mut done = 0usize;
+    while done < len {
+        let part = len.saturating_sub(done).min(PAGE_SIZE);
+        segments.push(host, start.wrapping_add(done as u64), part)?;
+        done = done.saturating_add(part);
     }
     Ok(())
 }

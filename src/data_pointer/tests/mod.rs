@@ -8,6 +8,7 @@ mod sgl;
 use super::*;
 use crate::host::testing::Ram;
 use crate::memory::Region;
+use crate::sync::{AtomicU32, Ordering};
 use crate::wire::command::Command;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -95,6 +96,71 @@ fn neighbours_become_one_segment() {
     let all = resolve(&ram, pages[0], PAGE, 2 << 20).unwrap();
     assert_eq!(all.as_slice().len(), 1);
     assert_eq!(all.as_slice()[0].len(), 2 << 20);
+}
+
+/// A host that maps no range across a multiple of `piece` bytes, as bhyve does
+/// none across the end of low memory.
+struct Pieces {
+    ram: Ram,
+    piece: u64,
+    maps: AtomicU32,
+}
+
+impl Host for Pieces {
+    fn map(&self, address: u64, len: usize) -> Option<Segment> {
+        self.maps.fetch_add(1, Ordering::Relaxed);
+        let in_one = len as u64 <= self.piece - address % self.piece;
+        in_one.then(|| self.ram.map(address, len)).flatten()
+    }
+
+    fn msix_deliverable(&self, _: u16) -> bool {
+        false
+    }
+
+    fn msix_raise(&self, _: u16) {}
+
+    fn msix_table_write(&self, _: u64, _: usize, _: u64) {}
+
+    fn msix_table_read(&self, _: u64, _: usize) -> u64 {
+        0
+    }
+}
+
+/// Neighbours are mapped at once where the host has them as one, and each by
+/// itself where it has not.
+#[test]
+fn neighbours_are_mapped_at_once_if_they_can_be() {
+    let list = PAGE;
+    let pages: Vec<u64> = (100..132).map(|page| page * PAGE).collect();
+    for (piece, maps) in [(PAGES * PAGE, 3), (104 * PAGE, 2 + 1 + 31), (PAGE, 2 + 1 + 31)] {
+        let pieces = Pieces { ram: ram(), piece, maps: AtomicU32::new(0) };
+        lay_list(&pieces.ram, list, &[], &pages[1..]);
+        let mut command = Command::zeroed();
+        command.dptr = [pages[0].into(), list.into()];
+        let mut segments = Segments::default();
+        Prp::of(&command).segments(&pieces, 32 * PAGE_SIZE, &mut segments).unwrap();
+        assert_eq!(pieces.maps.load(Ordering::Relaxed), maps, "{piece:#x}");
+        assert!(bytes(&segments) == expected(&pieces.ram, &pages, 0, 32 * PAGE_SIZE));
+    }
+}
+
+/// What a list names first that is wrong is what is told.
+#[test]
+fn the_first_wrong_entry_is_told() {
+    let ram = ram();
+    let (end, list) = (PAGES * PAGE, PAGE);
+    let absent = Some(Status::DATA_TRANSFER_ERROR.do_not_retry());
+    let misaligned = Some(Status::PRP_OFFSET_INVALID.do_not_retry());
+    for (pages, error) in [
+        ([end - PAGE, end, 4], absent),
+        ([end - PAGE, 4, end], misaligned),
+        ([end - PAGE, end - PAGE + 8, end], misaligned),
+        ([7 * PAGE, 8 * PAGE, end], absent),
+        ([!(PAGE - 1), 0, PAGE], absent),
+    ] {
+        lay_list(&ram, list, &[], &pages);
+        assert_eq!(resolve(&ram, 5 * PAGE, list, 4 * 4096).err(), error, "{pages:x?}");
+    }
 }
 
 /// The last slot of a list's page is a pointer only when more than one entry
