@@ -56,6 +56,7 @@ const SINK: usize = 64 << 10;
 /// # Errors
 /// As [`Prp::segments`] and [`Sgl::segments`]; Invalid Field for a data pointer
 /// of another kind.
+#[inline(always)]
 pub(crate) fn resolve(
     command: &Command,
     host: &dyn Host,

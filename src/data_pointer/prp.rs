@@ -43,6 +43,7 @@ impl Prp {
     /// past the end of its page continues where the last entry in the page
     /// points; an entry is a pointer of this kind only if more than one page
     /// address is still to come.
+    #[inline(always)]
     pub(crate) fn segments(
         self,
         host: &dyn Host,

@@ -39,6 +39,7 @@ pub(super) fn logged(outcome: Outcome) -> Outcome {
 }
 
 /// As [`Engine::complete`], for who knows the queue.
+#[inline(always)]
 fn post(
     sq_id: u16,
     sq: Option<&SubmissionQueue>,
@@ -136,6 +137,7 @@ impl<'a, E: Executor> Batch<'a, E> {
 
     /// The command to execute next, with the other half of its operation if it
     /// is fused.
+    #[inline(always)]
     fn begin(&mut self) -> Option<(&'a Command, Option<&'a Command>)> {
         let (command, rest) = self.commands.get(self.begun..)?.split_first()?;
         let second = rest.first().filter(|second| are_halves(command, second));
@@ -157,6 +159,7 @@ impl<'a, E: Executor> Batch<'a, E> {
 
     /// Executes and posts one operation; returns how many entries wait for an
     /// interrupt.
+    #[inline(always)]
     fn execute(
         &mut self,
         (command, second): (&Command, Option<&Command>),
@@ -194,6 +197,7 @@ impl<'a, E: Executor> Batch<'a, E> {
         0
     }
 
+    #[inline(always)]
     fn post(&mut self, cid: u16, outcome: Outcome) -> u32 {
         self.posted = self.posted.wrapping_add(1);
         post(self.id, Some(self.queue), self.cq, cid, outcome)

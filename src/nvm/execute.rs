@@ -131,6 +131,7 @@ impl Nvm {
         Totals::of(self.counters.iter().map(|padded| &padded.0))
     }
 
+    #[inline(always)]
     fn perform(
         &self,
         sq_id: u16,
@@ -177,6 +178,7 @@ impl Nvm {
         }
     }
 
+    #[inline(always)]
     fn read(&self, sq_id: u16, command: &Command, scratch: &mut Scratch) -> Result<(), Status> {
         let transfer = self.transfer(command)?;
         let segments = &mut scratch.segments;
@@ -251,6 +253,7 @@ impl Nvm {
     }
 
     /// The blocks of a command that moves data, MDTS at most.
+    #[inline(always)]
     pub(super) fn transfer(&self, command: &Command) -> Result<Transfer, Status> {
         self.check_namespace(command)?;
         if self.bytes(nlb(command)) > MAX_TRANSFER as u64 {
@@ -335,6 +338,7 @@ impl Executor for Nvm {
     type Job = Box<dyn FnOnce(&Nvm) + Send>;
     type Part = Range;
 
+    #[inline(always)]
     fn execute(
         &self,
         sq_id: u16,

@@ -228,6 +228,7 @@ impl CompletionQueue {
     /// `entry` makes it under the publish lock, so that the submission queue's
     /// head that it tells is never older than that of the entry before it: a
     /// guest that believes the last one would find its queue full for ever.
+    #[inline(always)]
     pub(crate) fn publish(&self, entry: impl FnOnce() -> Completion) -> u32 {
         let mut ring = lock(&self.ring);
         let Some(memory) = ring.memory else { return 0 };
