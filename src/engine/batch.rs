@@ -147,6 +147,9 @@ impl<'a, E: Executor> Batch<'a, E> {
             Some(deck) if self.begun == 0 => {
                 deck.deal(self.id, self.commands, count);
                 if count < self.commands.len() {
+                    // It may have been taken for stuck before there was
+                    // anything here to take, and nobody looks at it again.
+                    self.engine.enter(deck);
                     self.engine.put_off();
                 }
             }

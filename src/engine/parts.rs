@@ -310,6 +310,24 @@ mod tests {
         assert!(grows(2), "the store is not quick any more");
     }
 
+    /// Else nobody would take what it deals then.
+    #[test]
+    fn a_worker_that_was_taken_for_stuck_is_watched_again_once_it_deals() {
+        let memory = Region::zeroed(8192).unwrap();
+        let engine = engine(&memory);
+        let (sq, deck) = (engine.sq(1).unwrap(), engine.decks.first().unwrap());
+        engine.enter(deck);
+        assert!((0..4).any(|_| deck.is_stuck()), "it was kept from its CPU");
+        engine.pace.end_quick();
+        let commands = [Command::zeroed(); 2];
+        assert_eq!(engine.cq(1).unwrap().reserve(2), 2);
+        let batch = engine.batch(1, sq, &commands, Some(deck)).unwrap();
+        batch.run(&mut (), 1, |_| 0);
+        assert!(deck.is_entered() && engine.pace.any_quick_worker());
+        engine.leave(deck);
+        assert!(!engine.pace.any_quick_worker());
+    }
+
     /// A guest can fill its queues with them.
     #[test]
     fn of_many_commands_those_beyond_a_bound_are_executed_at_once() {
