@@ -366,7 +366,7 @@ comes_back() {
 	tries=0
 	while ! disk=$(disk_of "$1" 2>/dev/null) || ! [ -b "/dev/$disk" ]; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 100 ] || fail "$1 did not come back"
+		[ "$tries" -lt 1200 ] || fail "$1 did not come back"
 		usleep 100000
 	done
 	run_fio "$disk" --rw=randwrite --bs=4k --size=8m --verify=crc32c --verify_only=1 --name=v

@@ -28,7 +28,7 @@ wait_for_size() {
 	turns=0
 	while [ "$(cat "/sys/block/$1/size")" -ne "$2" ]; do
 		turns=$((turns + 1))
-		[ "$turns" -le 60 ] || fail "$1 has $(cat "/sys/block/$1/size") blocks, not $2"
+		[ "$turns" -le 300 ] || fail "$1 has $(cat "/sys/block/$1/size") blocks, not $2"
 		sleep 1
 	done
 }

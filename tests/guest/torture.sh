@@ -25,7 +25,7 @@ busy() {
 	job=$!
 	tries=0
 	while [ "$(writes_of "$disk")" = "$before" ]; do
-		[ "$tries" -lt 300 ] || fail "fio does not begin to write to $disk"
+		[ "$tries" -lt 1200 ] || fail "fio does not begin to write to $disk"
 		usleep 100000
 		tries=$((tries + 1))
 	done
@@ -43,11 +43,11 @@ pci_address() {
 	echo "${path##*/}"
 }
 
-# Waits up to 30 s for the disk with the serial number $1.
+# Waits up to 120 s for the disk with the serial number $1.
 appears() {
 	local tries dir
 	tries=0
-	while [ "$tries" -lt 300 ]; do
+	while [ "$tries" -lt 1200 ]; do
 		for dir in /sys/class/nvme/nvme*; do
 			if [ -e "$dir/serial" ] && [ "$(sed 's/ *$//' "$dir/serial")" = "$1" ] &&
 			    [ "$(cat "$dir/state")" = live ] && [ -b "/dev/${dir##*/}n1" ]; then

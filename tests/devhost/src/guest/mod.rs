@@ -77,7 +77,7 @@ pub struct Options {
     /// The servers, one PCI device each.
     pub sockets: Vec<Socket>,
     /// NVMe namespaces to wait for before the commands start; they fail with
-    /// status 97 if these do not appear in 30 s.
+    /// status 97 if these do not appear in 120 s.
     pub disks: usize,
     /// A shell script, for [`run`].
     pub commands: String,
