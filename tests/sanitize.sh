@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# ThreadSanitizer on the library's own tests and on tests/stress.rs, whose
-# guest gives it nothing to complain about.  The standard library is built
-# with it: else the sanitizer would not see what its locks and channels order.
+# ThreadSanitizer on the library's own tests, and on tests/stress.rs and
+# tests/parts.rs, whose guests give it nothing to complain about.  The standard
+# library is built with it: else the sanitizer would not see what its locks and
+# channels order.
 #
 # A fence is nothing to it, which could have it report what is no race.  It does
 # not: in src/, fences order a store before a load of something else, and what
@@ -50,4 +51,4 @@ export CARGO_TARGET_DIR RUSTC_BOOTSTRAP RUSTFLAGS CARGO_PROFILE_DEV_OPT_LEVEL \
 # RUSTFLAGS is for the target alone where a target is named.
 # shellcheck disable=SC2086
 cargo test -Zbuild-std=std,panic_unwind,test --target "$triple" \
-    ${TESTS:---lib --test stress}
+    ${TESTS:---lib --test stress --test parts}

@@ -7,7 +7,7 @@
 //! fault: ThreadSanitizer runs this program (tests/sanitize.sh).
 
 use devhost::driver::registers as reg;
-use devhost::driver::{Data, Enable, Entry, QueuePair, Wait};
+use devhost::driver::{Data, Enable, Entry, QueuePair, Wait, io_opcode};
 use devhost::faults::{Fault, Kind};
 use devhost::rig::{Rig, STORES, Store, pattern, read, write};
 use std::sync::Arc;
@@ -187,6 +187,92 @@ fn after_a_reset_memory_is_the_guests() {
                 }
             }
         }
+    }
+}
+
+/// As in the registers; and once CSTS.RDY is 0, shadows and event indices are
+/// the guest's again.
+#[test]
+fn vcpus_ring_by_shadow_doorbells_until_a_reset() {
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        for round in 0..4 {
+            let buffer = rig.nvme.doorbell_buffer(round).unwrap();
+            let left: Vec<Data> = (0..12).map(|_| rig.data(4096)).collect();
+            std::thread::scope(|scope| {
+                for (id, left) in (1..=3).zip(left.chunks(4)) {
+                    let (rig, buffer) = (&rig, &buffer);
+                    scope.spawn(move || {
+                        let pair = rig.interrupting_pair(id, 6);
+                        pair.use_doorbell_buffer(buffer);
+                        let lba = 1024 * u64::from(id);
+                        exercise(rig, &pair, lba, 5, 4);
+                        let reads: Vec<Entry> = left.iter().map(|data| read(data, lba)).collect();
+                        pair.submit_all(&reads).unwrap();
+                    });
+                }
+            });
+            rig.nvme.disable().unwrap();
+            buffer.values.fill(0xee);
+            buffer.events.fill(0xee);
+            left.iter().for_each(|data| data.fill(0xee));
+            rig.enable();
+        }
+        assert_eq!(rig.errors(), 0);
+    }
+}
+
+/// Compare and Write, whose blocks others may not change meanwhile, ranges that
+/// several workers free, and commands that are aborted or not.
+#[test]
+fn vcpus_fuse_free_and_abort() {
+    const FIRST: u8 = 1;
+    const SECOND: u8 = 2;
+    const DEALLOCATE: u32 = 1 << 2;
+    let on_one_queue = |rig: &Rig, id: u16| {
+        let pair = rig.interrupting_pair(id, 16);
+        let done = |entries: &[Entry]| {
+            for cid in pair.submit_all(entries).unwrap() {
+                assert!(pair.wait(cid).unwrap().status.is_success());
+            }
+        };
+        let lba = 1024 * u64::from(id);
+        let [old, new, list] = [(); 3].map(|()| rig.data(4096));
+        let asked: Vec<Data> = (0..6).map(|_| rig.data(4096)).collect();
+        for round in 0..12 {
+            old.write(&pattern(4096, round));
+            new.write(&pattern(4096, round + 100));
+            done(&[write(&old, lba)]);
+            let compare = Entry::on_blocks(io_opcode::COMPARE, 1, lba, 8).prp(&old.prp().unwrap());
+            done(&[compare.flags(FIRST), write(&new, lba).flags(SECOND)]);
+
+            let ranges = (1..=8).map(|n| {
+                [&[0; 4][..], &8u32.to_le_bytes(), &(lba + 16 * n).to_le_bytes()].concat()
+            });
+            list.write(&ranges.collect::<Vec<_>>().concat());
+            let free = Entry::new(io_opcode::DATASET_MANAGEMENT).nsid(1).prp(&list.prp().unwrap());
+            done(&[free.word(10, 7).word(11, DEALLOCATE)]);
+            list.fill(0);
+
+            let reads: Vec<Entry> = asked.iter().map(|data| read(data, lba)).collect();
+            let cids = pair.submit_all(&reads).unwrap();
+            let aborted = rig.nvme.abort(id, cids[4]).unwrap();
+            for (n, cid) in cids.into_iter().enumerate() {
+                let status = pair.wait(cid).unwrap().status;
+                assert_eq!(status.is_success(), n != 4 || !aborted);
+            }
+            assert!(asked[0].to_vec() == pattern(4096, round + 100));
+            asked.iter().for_each(|data| data.fill(0));
+        }
+    };
+    for (store, options) in STORES {
+        let rig = Rig::new(store, options);
+        std::thread::scope(|scope| {
+            for id in 1..=3 {
+                let rig = &rig;
+                scope.spawn(move || on_one_queue(rig, id));
+            }
+        });
     }
 }
 
