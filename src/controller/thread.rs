@@ -155,12 +155,13 @@ impl ControllerThread {
         }
         self.advance_shutdown();
         if self.stage == Stage::Ready {
-            self.check_keep_alive();
             self.advance_format();
             self.watch_size();
             self.finish_deletions();
             self.events.deliver(&self.shared.engine);
             self.serve_admin_queue();
+            // A Keep Alive may have come while this thread had no CPU.
+            self.check_keep_alive();
         }
     }
 
