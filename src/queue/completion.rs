@@ -223,7 +223,7 @@ impl CompletionQueue {
 
     /// Stores an entry, for which there is a reservation; does nothing if the
     /// queue has been closed since. Returns the number of entries that wait
-    /// for an interrupt now.
+    /// for an interrupt now: none, if another thread has taken this one at once.
     ///
     /// `entry` makes it under the publish lock, so that the submission queue's
     /// head that it tells is never older than that of the entry before it: a

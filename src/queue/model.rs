@@ -164,7 +164,7 @@ fn a_parked_queue_is_woken() {
 }
 
 /// Two workers that each post an entry and take what waits for an interrupt:
-/// none is left waiting, and none has one of its own twice.
+/// none is left waiting, and none is signalled twice.
 #[test]
 fn what_two_workers_post_is_signalled() {
     check(3, || {
@@ -172,7 +172,7 @@ fn what_two_workers_post_is_signalled() {
         let queue = Arc::new(CompletionQueue::new());
         queue.open(region.segment(), CompletionParameters { size: 4, vector: Some(1) });
         let post = |queue: &CompletionQueue| {
-            assert!((1..=2).contains(&queue.publish(|| entry())), "its own waits");
+            assert!(queue.publish(|| entry()) <= 2);
             u32::from(queue.take_interrupt().is_some())
         };
         let worker = {
