@@ -30,7 +30,8 @@ impl Nvm {
         let deallocate = self.offers.dsm && command.cdw12.get() & DEALLOCATE != 0;
         let _changing = self.exclusion.change(blocks.offset, blocks.len);
         self.backend.write_zeroes(blocks.offset, blocks.len, deallocate).map_err(write_status)?;
-        self.make_durable_after(blocks.fua || self.writes_through())
+        let durable = blocks.fua || self.writes_through();
+        self.make_durable_after(durable)
     }
 
     /// Has `len` bytes from `offset` on read as zeroes, for a format: nothing
@@ -92,7 +93,8 @@ impl Nvm {
 
     /// All ranges of a command have been freed.
     pub(super) fn all_freed(&self) -> Result<(), Status> {
-        self.make_durable_after(self.writes_through())
+        let durable = self.writes_through();
+        self.make_durable_after(durable)
     }
 }
 

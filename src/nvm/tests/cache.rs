@@ -5,6 +5,15 @@
 use super::store::{Op, World};
 use super::*;
 
+/// The store makes such a write durable itself: no flush follows.
+#[test]
+fn while_the_cache_is_off_a_write_is_one_durable_operation() {
+    let world = World::new();
+    world.nvm.set_write_cache(false);
+    assert_eq!(world.run(command(io::WRITE, 1, 3, 1)), Status::SUCCESS);
+    assert_eq!(world.log(), [Op::Write(3, 2, true)]);
+}
+
 /// What makes durable all that was written before, when the cache is switched
 /// off, comes too early for a command that is in the store meanwhile.
 #[test]
