@@ -199,20 +199,26 @@ fn vcpus_ring_by_shadow_doorbells_until_a_reset() {
         for round in 0..4 {
             let buffer = rig.nvme.doorbell_buffer(round).unwrap();
             let left: Vec<Data> = (0..12).map(|_| rig.data(4096)).collect();
-            std::thread::scope(|scope| {
-                for (id, left) in (1..=3).zip(left.chunks(4)) {
-                    let (rig, buffer) = (&rig, &buffer);
-                    scope.spawn(move || {
-                        let pair = rig.interrupting_pair(id, 6);
-                        pair.use_doorbell_buffer(buffer);
-                        let lba = 1024 * u64::from(id);
-                        exercise(rig, &pair, lba, 5, 4);
-                        let reads: Vec<Entry> = left.iter().map(|data| read(data, lba)).collect();
-                        pair.submit_all(&reads).unwrap();
-                    });
-                }
+            let on_one_queue = |id: u16, left: &[Data]| {
+                let pair = rig.interrupting_pair(id, 6);
+                pair.use_doorbell_buffer(&buffer);
+                let lba = 1024 * u64::from(id);
+                exercise(&rig, &pair, lba, 5, 4);
+                let reads: Vec<Entry> = left.iter().map(|data| read(data, lba)).collect();
+                pair.submit_all(&reads).unwrap();
+                pair
+            };
+            // The rings are the device's until the reset.
+            let pairs: Vec<QueuePair> = std::thread::scope(|scope| {
+                let on_one_queue = &on_one_queue;
+                let vcpus: Vec<_> = (1..=3)
+                    .zip(left.chunks(4))
+                    .map(|(id, left)| scope.spawn(move || on_one_queue(id, left)))
+                    .collect();
+                vcpus.into_iter().map(|vcpu| vcpu.join().unwrap()).collect()
             });
             rig.nvme.disable().unwrap();
+            drop(pairs);
             buffer.values.fill(0xee);
             buffer.events.fill(0xee);
             left.iter().for_each(|data| data.fill(0xee));
