@@ -202,18 +202,7 @@ impl Host for NoHost {
 #[test]
 fn no_command_is_left_behind_by_the_engine() {
     check(1, || {
-        let memory = Arc::new(Region::zeroed(2 * 4096).expect("memory"));
-        let limits =
-            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
-        let executor = Count::default();
-        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
-        let fault = Arc::new(Fault::new("model"));
-        let mailbox = Arc::new(Mailbox::new());
-        let engine = Arc::new(Engine::new(limits, executor, interrupts, mailbox, fault));
-        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
-        let half = |at| memory.segment().slice(at, 4096).expect("memory");
-        cq.open(half(0), CompletionParameters { size: 4, vector: None });
-        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        let (engine, _memory) = engine(2, None);
         let worker = |engine: &Arc<Engine<Count>>| {
             let engine = engine.clone();
             thread::spawn(move || engine.work())
@@ -242,6 +231,22 @@ fn no_command_is_left_behind_by_the_engine() {
             worker.join().expect("a worker");
         }
     });
+}
+
+/// An engine for `slots` workers with one queue pair of four entries, whose
+/// interrupts raise `vector`, and the memory of its rings.
+fn engine(slots: u16, vector: Option<u16>) -> (Arc<Engine<Count>>, Region) {
+    let limits =
+        Limits { queue_pairs: 1, slots, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
+    let interrupts = Interrupts::new(Arc::new(NoHost), 2);
+    let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
+    let engine = Engine::new(limits, Count::default(), interrupts, mailbox, fault);
+    let memory = Region::zeroed(2 * 4096).expect("memory");
+    let half = |at| memory.segment().slice(at, 4096).expect("memory");
+    let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
+    cq.open(half(0), CompletionParameters { size: 4, vector });
+    sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+    (Arc::new(engine), memory)
 }
 
 fn command(cid: u16) -> Command {
@@ -294,16 +299,8 @@ fn a_command_is_begun_by_the_worker_or_by_the_thief() {
 #[test]
 fn what_is_put_off_is_looked_after() {
     check(3, || {
-        let limits =
-            Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
-        let executor = Count::default();
-        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
-        let fault = Arc::new(Fault::new("model"));
-        let mailbox = Arc::new(Mailbox::new());
-        let engine = Arc::new(Engine::new(limits, executor, interrupts, mailbox, fault));
-        let memory = Region::zeroed(4096).expect("memory");
+        let (engine, _memory) = engine(1, Some(1));
         let cq = engine.cq(1).expect("a slot");
-        cq.open(memory.segment(), CompletionParameters { size: 4, vector: Some(1) });
         assert_eq!(cq.reserve(1), 1);
         engine.begin_watch();
         let worker = {
@@ -332,16 +329,8 @@ fn what_is_put_off_is_looked_after() {
 /// is told.
 fn ends_once(closing: bool) {
     check(3, move || {
-        let limits =
-            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
-        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
-        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
-        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
-        let memory = Region::zeroed(2 * 4096).expect("memory");
-        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        let (engine, memory) = engine(2, None);
         let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
-        cq.open(half(0), CompletionParameters { size: 4, vector: None });
-        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
         assert_eq!(cq.reserve(1), 1);
         let take = |engine: &Engine<Count>| {
             while let Some(Errand::Part(part)) = engine.errands.take() {
@@ -398,16 +387,8 @@ fn a_command_in_parts_ends_once_though_its_queue_is_closed() {
 #[test]
 fn no_part_is_left_waiting_in_a_closed_queue() {
     check(3, || {
-        let limits =
-            Limits { queue_pairs: 1, slots: 1, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
-        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
-        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
-        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
-        let memory = Region::zeroed(2 * 4096).expect("memory");
-        let half = |at| memory.segment().slice(at, 4096).expect("memory");
+        let (engine, _memory) = engine(1, None);
         let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
-        cq.open(half(0), CompletionParameters { size: 4, vector: None });
-        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
         assert_eq!(cq.reserve(1), 1);
         let worker = {
             let engine = engine.clone();
@@ -426,16 +407,7 @@ fn no_part_is_left_waiting_in_a_closed_queue() {
 #[test]
 fn no_command_is_left_to_a_worker_that_cannot_be_made() {
     check(2, || {
-        let limits =
-            Limits { queue_pairs: 1, slots: 2, inline: Inline::Off, spin: Duration::ZERO, cpus: 2 };
-        let interrupts = Interrupts::new(Arc::new(NoHost), 2);
-        let (mailbox, fault) = (Arc::new(Mailbox::new()), Arc::new(Fault::new("model")));
-        let engine = Arc::new(Engine::new(limits, Count::default(), interrupts, mailbox, fault));
-        let memory = Region::zeroed(2 * 4096).expect("memory");
-        let half = |at| memory.segment().slice(at, 4096).expect("memory");
-        let (sq, cq) = (engine.sq(1).expect("a slot"), engine.cq(1).expect("a slot"));
-        cq.open(half(0), CompletionParameters { size: 4, vector: None });
-        sq.open(half(4096), SubmissionParameters { size: 4, cq_id: 1 });
+        let (engine, _memory) = engine(2, None);
         // All workers there are, none, are busy: one is asked for.
         engine.ring_submission(1, 1).expect("a legal tail");
         assert!(engine.mailbox.take().contains(Mail::GROW));

@@ -198,9 +198,9 @@ impl Nvm {
         Ok(())
     }
 
-    /// What has just been written is made durable, if it `has_to` be. Whether
-    /// the volatile cache is off is looked at only now: if it was switched off
-    /// meanwhile, the flush for that may have come before the write.
+    /// What has just been written is made durable, if it `has_to` be. The caller
+    /// looks whether the volatile cache is off only after the write: if it was
+    /// switched off meanwhile, the flush for that may have come before.
     pub(super) fn make_durable_after(&self, has_to: bool) -> Result<(), Status> {
         if has_to {
             self.backend.flush().map_err(write_status)?;
